@@ -1,0 +1,99 @@
+//! Where time and chance come from: the only file that reads a clock or draws a random number.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tokio::time::Instant;
+
+use crate::health::{Fraction, Monotonic, Now, WallTime};
+
+/// A reader of both clocks. Copies agree with each other: they share the origin.
+///
+/// The monotonic side is tokio's, so that a test can pause it.
+#[derive(Debug, Clone, Copy)]
+pub struct Clock {
+    origin: Instant,
+}
+
+impl Clock {
+    /// A clock whose origin is now.
+    #[expect(clippy::disallowed_methods, reason = "this is where the clock is read")]
+    pub fn start() -> Self {
+        Self { origin: Instant::now() }
+    }
+
+    /// One reading of both clocks.
+    pub fn now(&self) -> Now {
+        Now { mono: self.mono(), wall: wall() }
+    }
+
+    /// A reading of the monotonic clock alone.
+    #[expect(clippy::disallowed_methods, reason = "this is where the clock is read")]
+    pub fn mono(&self) -> Monotonic {
+        Monotonic::after_origin(Instant::now().saturating_duration_since(self.origin))
+    }
+
+    /// A point of this clock, for tokio's timers.
+    pub fn instant(&self, point: Monotonic) -> Instant {
+        // Beyond what the timer can hold lies "never"; thirty years are that.
+        let far = Duration::from_secs(30 * 365 * 24 * 3600);
+        self.origin + point.since_origin().min(far)
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "this is where the clock is read")]
+fn wall() -> WallTime {
+    // A clock set before 1970 shows 1970: nothing is decided by it.
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    WallTime::from_unix_millis(i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX))
+}
+
+/// A point in time after which an operation is given up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Deadline(Instant);
+
+impl Deadline {
+    /// This long from now.
+    #[expect(clippy::disallowed_methods, reason = "this is where the clock is read")]
+    pub fn after(span: Duration) -> Self {
+        Self(Instant::now() + span)
+    }
+
+    /// The earlier of this one and `span` from now.
+    pub fn within(self, span: Duration) -> Self {
+        self.min(Self::after(span))
+    }
+
+    /// How long until then; zero where it has passed.
+    #[expect(clippy::disallowed_methods, reason = "this is where the clock is read")]
+    pub fn remaining(self) -> Duration {
+        self.0.saturating_duration_since(Instant::now())
+    }
+
+    /// For tokio's timers.
+    pub fn instant(self) -> Instant {
+        self.0
+    }
+}
+
+/// Measures one span of time.
+#[derive(Debug, Clone, Copy)]
+pub struct Stopwatch(Instant);
+
+impl Stopwatch {
+    /// Starts measuring.
+    #[expect(clippy::disallowed_methods, reason = "this is where the clock is read")]
+    pub fn start() -> Self {
+        Self(Instant::now())
+    }
+
+    /// How long ago it was started.
+    #[expect(clippy::disallowed_methods, reason = "this is where the clock is read")]
+    pub fn elapsed(&self) -> Duration {
+        Instant::now().saturating_duration_since(self.0)
+    }
+}
+
+/// A random number in `[0, 1)`, for jitter.
+pub fn draw() -> Fraction {
+    Fraction::new(fastrand::f64())
+}

@@ -1,0 +1,314 @@
+//! The validated configuration. Every value is resolved, every rule has been checked; nothing past `config/`
+//! sees anything else. Fields are private to `config/`: a plan cannot be made but by validation.
+
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use url::Url;
+
+use super::secret::Secret;
+use crate::health::{Policy, closed_set};
+
+/// Declares a struct whose fields only `config/` can set and everybody can read by a method of the same name.
+macro_rules! plan {
+    ($(#[$meta:meta])* $name:ident { $($(#[$fmeta:meta])* $field:ident: $type:ty,)+ }) => {
+        $(#[$meta])*
+        #[derive(Debug, Clone, PartialEq)]
+        pub struct $name { $(pub(in crate::config) $field: $type,)+ }
+
+        impl $name {
+            $($(#[$fmeta])* pub fn $field(&self) -> &$type { &self.$field })+
+        }
+    };
+}
+
+/// The whole configuration.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    pub(in crate::config) service: ServicePlan,
+    pub(in crate::config) server: ServerPlan,
+    pub(in crate::config) log: LogPlan,
+    pub(in crate::config) dependencies: Vec<DependencyPlan>,
+    pub(in crate::config) warnings: Vec<String>,
+}
+
+impl Plan {
+    /// What is called how.
+    pub fn service(&self) -> &ServicePlan {
+        &self.service
+    }
+
+    /// What listens where.
+    pub fn server(&self) -> &ServerPlan {
+        &self.server
+    }
+
+    /// What is logged.
+    pub fn log(&self) -> &LogPlan {
+        &self.log
+    }
+
+    /// What is watched, in the order of the configuration; names are unique.
+    pub fn dependencies(&self) -> &[DependencyPlan] {
+        &self.dependencies
+    }
+
+    /// What is allowed and probably not meant; to be told once at the start.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+}
+
+plan! {
+    /// What is called how.
+    ServicePlan {
+        /// The service's name in metrics, events and JSON.
+        name: String,
+        /// The environment's name in metrics, events and JSON.
+        environment: String,
+    }
+}
+
+plan! {
+    /// What listens where.
+    ServerPlan {
+        /// The load balancer's listener.
+        listen: SocketAddr,
+        /// A second listener, to which the operators' endpoints move.
+        operator_listen: Option<SocketAddr>,
+        /// The token for what changes something; `None`: all of that answers 401.
+        admin_token: Option<Secret>,
+        /// How long answers go on after SIGTERM.
+        drain: Duration,
+    }
+}
+
+plan! {
+    /// What is logged.
+    LogPlan {
+        /// A filter in the syntax of tracing's `EnvFilter`: `info`, `sickbay=debug,warn`.
+        filter: String,
+        /// How; `None`: text on a terminal, else JSON.
+        format: Option<LogFormat>,
+    }
+}
+
+closed_set! {
+    /// How a log line looks.
+    pub enum LogFormat {
+        /// One JSON object a line.
+        Json = "json",
+        /// For people.
+        Text = "text",
+    }
+}
+
+plan! {
+    /// One dependency.
+    DependencyPlan {
+        /// The rules that the core goes by.
+        policy: Arc<Policy>,
+        /// Each connection attempt; at most the check's timeout.
+        connect_timeout: Duration,
+        /// How it is asked; `None` for a disabled one whose target is not known.
+        probe: Option<ProbePlan>,
+    }
+}
+
+/// How a dependency is asked.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ProbePlan {
+    /// A PostgreSQL server.
+    Postgres(PostgresPlan),
+    /// A Redis server.
+    Redis(RedisPlan),
+    /// A name.
+    Dns(DnsPlan),
+    /// A port.
+    Tcp(TcpPlan),
+    /// An HTTP service.
+    Http(HttpPlan),
+}
+
+closed_set! {
+    /// `sslmode` as libpq has it, without `allow`.
+    pub enum SslMode {
+        /// Never TLS.
+        Disable = "disable",
+        /// TLS where the server offers it, unverified.
+        Prefer = "prefer",
+        /// TLS, unverified.
+        Require = "require",
+        /// TLS; the chain is verified.
+        VerifyCa = "verify-ca",
+        /// TLS; chain and host name are verified.
+        VerifyFull = "verify-full",
+    }
+}
+
+closed_set! {
+    /// The role a server should have.
+    pub enum Role {
+        /// Whichever.
+        Any = "any",
+        /// It takes writes.
+        Primary = "primary",
+        /// It follows a primary.
+        Replica = "replica",
+    }
+}
+
+closed_set! {
+    /// What of a certificate is verified.
+    pub enum Verify {
+        /// Chain and host name.
+        Full = "full",
+        /// The chain alone.
+        Ca = "ca",
+        /// Nothing.
+        None = "none",
+    }
+}
+
+plan! {
+    /// TLS towards a dependency.
+    TlsPlan {
+        /// What is verified.
+        verify: Verify,
+        /// A PEM file of the authorities to trust instead of the system's.
+        root_cert: Option<PathBuf>,
+    }
+}
+
+plan! {
+    /// How a PostgreSQL server is asked.
+    PostgresPlan {
+        /// Name or address.
+        host: String,
+        /// Port.
+        port: u16,
+        /// Database.
+        database: String,
+        /// User.
+        user: String,
+        /// Password, where one is needed.
+        password: Option<Secret>,
+        /// TLS.
+        sslmode: SslMode,
+        /// A PEM file of the authorities to trust instead of the system's.
+        root_cert: Option<PathBuf>,
+        /// The expected role.
+        role: Role,
+        /// Never more connections than this.
+        pool_max: NonZeroU32,
+        /// Every so many checks a new connection is made; the others use the one that is open.
+        reconnect_every: NonZeroU32,
+    }
+}
+
+plan! {
+    /// How a Redis server is asked.
+    RedisPlan {
+        /// Name or address.
+        host: String,
+        /// Port.
+        port: u16,
+        /// ACL user; `None`: the default user.
+        username: Option<String>,
+        /// Password, where one is needed.
+        password: Option<Secret>,
+        /// TLS, where it is spoken.
+        tls: Option<TlsPlan>,
+        /// The expected role.
+        role: Role,
+        /// Every so many checks a new connection is made; the others use the one that is open.
+        reconnect_every: NonZeroU32,
+    }
+}
+
+closed_set! {
+    /// The record type asked for.
+    pub enum RecordType {
+        /// IPv4 addresses.
+        A = "A",
+        /// IPv6 addresses.
+        Aaaa = "AAAA",
+        /// An alias.
+        Cname = "CNAME",
+        /// Services.
+        Srv = "SRV",
+        /// Texts.
+        Txt = "TXT",
+    }
+}
+
+/// A name server to ask.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Nameserver {
+    /// Those of `/etc/resolv.conf`.
+    System,
+    /// This one.
+    At(SocketAddr),
+}
+
+plan! {
+    /// How a name is asked for.
+    DnsPlan {
+        /// The name.
+        query: String,
+        /// The record type.
+        record: RecordType,
+        /// The servers to ask; at least one.
+        nameservers: Vec<Nameserver>,
+        /// Networks in which every address of the answer must lie; empty: anywhere.
+        expect_addresses: Vec<IpNet>,
+        /// Records that the answer must have at least.
+        expect_min: NonZeroU32,
+    }
+}
+
+plan! {
+    /// How a port is asked.
+    TcpPlan {
+        /// Name or address.
+        host: String,
+        /// Port.
+        port: u16,
+        /// TLS, where it is spoken.
+        tls: Option<TlsPlan>,
+        /// What to send after connecting; it may hold a password.
+        send: Option<Secret>,
+        /// What must be in what is received.
+        expect: Option<String>,
+    }
+}
+
+plan! {
+    /// How an HTTP service is asked.
+    HttpPlan {
+        /// The address, without user info; scheme `http` or `https`, with a host.
+        url: Url,
+        /// The method, in upper case.
+        method: String,
+        /// Headers; `Authorization` is among them where the configured URL had user info.
+        headers: Vec<(String, Secret)>,
+        /// TLS; used for `https`.
+        tls: TlsPlan,
+        /// Status codes that are fine; at least one range.
+        expect_status: Vec<RangeInclusive<u16>>,
+        /// What the body must contain.
+        expect_body: Option<String>,
+    }
+}
+
+impl HttpPlan {
+    /// The port: the scheme's own where the URL names none.
+    pub fn port(&self) -> u16 {
+        self.url.port_or_known_default().unwrap_or(80)
+    }
+}

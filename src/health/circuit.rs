@@ -1,0 +1,345 @@
+//! The circuit of one dependency, in the electrical sense: closed is healthy.
+//!
+//! ```text
+//!              failure_threshold failed checks in a row
+//!   ┌────────┐ ───────────────────────────────────────► ┌──────┐
+//!   │ closed │                                          │ open │ no checks
+//!   └────────┘                     ┌─────────────────── └──────┘
+//!        ▲                         │ recovery_timeout ±10 %, new addresses,  ▲
+//!        │ success_threshold       ▼ or asked for                            │
+//!        │ successes in a row  ┌───────────┐                                 │
+//!        └──────────────────── │ half open │ ────────────────────────────────┘
+//!                              └───────────┘ one failed trial
+//! ```
+//!
+//! A state machine without a clock: time comes in with each call, so that a test can let it stand still or
+//! jump. Before the first success it never opens: a dependency that has not yet been seen working is `down`
+//! anyhow, and is asked often so that a start is seen soon.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{FailureKind, Fraction, Monotonic, Now, closed_set};
+
+closed_set! {
+    /// The state of a circuit.
+    pub enum State {
+        /// Healthy: checks run.
+        Closed = "closed",
+        /// Broken: no checks run until the recovery timeout has passed.
+        Open = "open",
+        /// Single trials find out whether it works again.
+        HalfOpen = "half_open",
+    }
+}
+
+/// When a circuit opens and how it closes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Settings {
+    /// This many failed checks in a row open it.
+    pub failure_threshold: NonZeroU32,
+    /// How long it stays open, ±10 %.
+    pub recovery_timeout: Duration,
+    /// This many successful trials in a row close it.
+    pub success_threshold: NonZeroU32,
+    /// From one trial to the next.
+    pub half_open_interval: Duration,
+}
+
+/// How a check may be made now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Permit {
+    /// With all the attempts configured.
+    Check,
+    /// As a half-open trial: one attempt.
+    Trial,
+}
+
+/// Why a circuit changed its state.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reason {
+    /// Too many failed checks in a row.
+    FailureThreshold {
+        /// How many.
+        failures: u32,
+        /// What the last one was.
+        last: FailureKind,
+    },
+    /// The recovery timeout has passed.
+    RecoveryElapsed,
+    /// The name resolves to addresses that it did not have before.
+    AddressesChanged,
+    /// Somebody asked for a check.
+    Requested,
+    /// A trial failed.
+    TrialFailed(FailureKind),
+    /// Enough trials in a row succeeded.
+    SuccessThreshold {
+        /// How many.
+        successes: u32,
+    },
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::FailureThreshold { failures, last } => {
+                write!(f, "{failures} failed checks in a row, the last by {last}")
+            }
+            Self::RecoveryElapsed => f.write_str("the recovery timeout has passed"),
+            Self::AddressesChanged => f.write_str("the name resolves to new addresses"),
+            Self::Requested => f.write_str("a check was asked for"),
+            Self::TrialFailed(kind) => write!(f, "a trial failed by {kind}"),
+            Self::SuccessThreshold { successes } => write!(f, "{successes} trials in a row succeeded"),
+        }
+    }
+}
+
+/// One change of state.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Transition {
+    /// When.
+    pub at: Now,
+    /// The state before.
+    pub from: State,
+    /// The state after.
+    pub to: State,
+    /// Why.
+    pub reason: Reason,
+}
+
+/// How many transitions are remembered; the oldest go first.
+pub const TRANSITIONS_KEPT: usize = 100;
+
+/// How many checks failed by each kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FailureCounts([u64; FailureKind::ALL.len()]);
+
+impl FailureCounts {
+    const NONE: Self = Self([0; FailureKind::ALL.len()]);
+
+    fn add(&mut self, kind: FailureKind) {
+        self.0[kind as usize] += 1;
+    }
+
+    /// The kinds that occurred, with their counts.
+    pub fn iter(&self) -> impl Iterator<Item = (FailureKind, u64)> + '_ {
+        FailureKind::ALL.iter().map(|kind| (*kind, self.0[*kind as usize])).filter(|(_, n)| *n > 0)
+    }
+}
+
+/// A circuit breaker.
+#[derive(Debug, Clone)]
+pub struct Circuit {
+    settings: Settings,
+    state: State,
+    since: Now,
+    succeeded_once: bool,
+    consecutive_failures: u32,
+    consecutive_successes: u32,
+    /// While open: when the first trial is due.
+    trial_at: Option<Monotonic>,
+    /// While half open: a trial is under way and, if it is never heard of again, is given up at this time.
+    trial_lease: Option<Monotonic>,
+    opens: u64,
+    successes: u64,
+    failures: u64,
+    failures_by_kind: FailureCounts,
+    /// Time spent in states that have ended.
+    past: [Duration; State::ALL.len()],
+    transitions: VecDeque<Transition>,
+    transitions_total: u64,
+}
+
+impl Circuit {
+    /// A closed circuit that has seen nothing yet.
+    pub fn new(settings: Settings, now: Now) -> Self {
+        Self {
+            settings,
+            state: State::Closed,
+            since: now,
+            succeeded_once: false,
+            consecutive_failures: 0,
+            consecutive_successes: 0,
+            trial_at: None,
+            trial_lease: None,
+            opens: 0,
+            successes: 0,
+            failures: 0,
+            failures_by_kind: FailureCounts::NONE,
+            past: [Duration::ZERO; State::ALL.len()],
+            transitions: VecDeque::new(),
+            transitions_total: 0,
+        }
+    }
+
+    /// The state.
+    pub fn state(&self) -> State {
+        self.state
+    }
+
+    /// Whether any check has ever succeeded.
+    pub fn succeeded_once(&self) -> bool {
+        self.succeeded_once
+    }
+
+    /// Failed checks since the last success.
+    pub fn consecutive_failures(&self) -> u32 {
+        self.consecutive_failures
+    }
+
+    /// While open, when the next trial is due.
+    pub fn trial_at(&self) -> Option<Monotonic> {
+        self.trial_at
+    }
+
+    /// Asks to make a check now. An open circuit whose recovery timeout has passed becomes half open and
+    /// permits one trial; `None` means that no check may be made now.
+    ///
+    /// `give_up` is how long the check can take at most: a trial that is never reported (its task died) holds
+    /// the circuit no longer than that.
+    pub fn admit(&mut self, now: Now, give_up: Duration) -> Option<Permit> {
+        match self.state {
+            State::Closed => return Some(Permit::Check),
+            State::Open if self.trial_at.is_some_and(|due| now.mono < due) => return None,
+            State::Open => self.change(State::HalfOpen, Reason::RecoveryElapsed, now),
+            State::HalfOpen if self.trial_lease.is_some_and(|until| now.mono < until) => return None,
+            State::HalfOpen => {}
+        }
+        self.trial_lease = Some(now.mono + give_up);
+        Some(Permit::Trial)
+    }
+
+    /// Makes an open circuit half open before its time. Does nothing in any other state.
+    pub fn hurry(&mut self, reason: Reason, now: Now) {
+        if self.state == State::Open {
+            self.change(State::HalfOpen, reason, now);
+        }
+    }
+
+    /// A check succeeded.
+    pub fn success(&mut self, now: Now) {
+        self.successes += 1;
+        self.succeeded_once = true;
+        self.consecutive_failures = 0;
+        self.consecutive_successes = self.consecutive_successes.saturating_add(1);
+        self.trial_lease = None;
+        // A success reported while open belongs to a check from before; it counts, and trials decide.
+        if self.state == State::HalfOpen
+            && self.consecutive_successes >= self.settings.success_threshold.get()
+        {
+            let reason = Reason::SuccessThreshold { successes: self.consecutive_successes };
+            self.change(State::Closed, reason, now);
+        }
+    }
+
+    /// A check failed. `draw` spreads the recovery time, so that the circuits of a fleet do not try in step.
+    pub fn failure(&mut self, kind: FailureKind, now: Now, draw: Fraction) {
+        self.failures += 1;
+        self.failures_by_kind.add(kind);
+        self.consecutive_successes = 0;
+        self.consecutive_failures = self.consecutive_failures.saturating_add(1);
+        self.trial_lease = None;
+        let reason = match self.state {
+            State::Closed if !self.succeeded_once => return,
+            State::Closed if self.consecutive_failures < self.settings.failure_threshold.get() => return,
+            State::Closed => Reason::FailureThreshold { failures: self.consecutive_failures, last: kind },
+            State::HalfOpen => Reason::TrialFailed(kind),
+            State::Open => return,
+        };
+        self.change(State::Open, reason, now);
+        self.opens += 1;
+        self.trial_at = Some(now.mono + self.settings.recovery_timeout.mul_f64(0.9 + 0.2 * draw.get()));
+    }
+
+    fn change(&mut self, to: State, reason: Reason, now: Now) {
+        self.past[self.state as usize] += now.mono.since(self.since.mono);
+        if self.transitions.len() == TRANSITIONS_KEPT {
+            self.transitions.pop_front();
+        }
+        self.transitions.push_back(Transition { at: now, from: self.state, to, reason });
+        self.transitions_total += 1;
+        self.state = to;
+        self.since = now;
+        self.trial_at = None;
+        self.trial_lease = None;
+        if to == State::HalfOpen {
+            self.consecutive_successes = 0;
+        }
+    }
+
+    /// What readers see of it.
+    pub fn view(&self) -> CircuitView {
+        CircuitView {
+            state: self.state,
+            since: self.since,
+            settings: self.settings,
+            consecutive_failures: self.consecutive_failures,
+            consecutive_successes: self.consecutive_successes,
+            trial_at: self.trial_at,
+            opens: self.opens,
+            successes: self.successes,
+            failures: self.failures,
+            failures_by_kind: self.failures_by_kind,
+            past: self.past,
+            transitions: self.transitions.iter().cloned().collect(),
+            transitions_total: self.transitions_total,
+        }
+    }
+}
+
+/// What readers see of a circuit.
+#[derive(Debug, Clone)]
+pub struct CircuitView {
+    /// The state.
+    pub state: State,
+    /// Since when.
+    pub since: Now,
+    /// The thresholds and times in force.
+    pub settings: Settings,
+    /// Failed checks since the last success.
+    pub consecutive_failures: u32,
+    /// Successful checks since the last failure, or since the circuit became half open.
+    pub consecutive_successes: u32,
+    /// While open, when the next trial is due.
+    pub trial_at: Option<Monotonic>,
+    /// How often it opened, reopenings included.
+    pub opens: u64,
+    /// Checks that succeeded.
+    pub successes: u64,
+    /// Checks that failed.
+    pub failures: u64,
+    /// Those by kind.
+    pub failures_by_kind: FailureCounts,
+    /// Time spent in states that have ended, by state.
+    past: [Duration; State::ALL.len()],
+    /// The newest changes of state, oldest first.
+    pub transitions: Arc<[Transition]>,
+    /// How many there were in all.
+    pub transitions_total: u64,
+}
+
+impl CircuitView {
+    /// The transitions that happened after an earlier view of the same circuit was taken, oldest first; those
+    /// already forgotten are left out.
+    pub fn transitions_since(&self, earlier: &Self) -> &[Transition] {
+        let new = self.transitions_total.saturating_sub(earlier.transitions_total);
+        let new = usize::try_from(new).unwrap_or(usize::MAX).min(self.transitions.len());
+        &self.transitions[self.transitions.len() - new..]
+    }
+
+    /// Time spent in a state, the current stay included.
+    pub fn time_in(&self, state: State, now: Monotonic) -> Duration {
+        let current = if state == self.state { now.since(self.since.mono) } else { Duration::ZERO };
+        self.past[state as usize] + current
+    }
+
+    /// The share of checks that succeeded; `None` before the first.
+    pub fn success_rate(&self) -> Option<f64> {
+        let total = self.successes + self.failures;
+        (total > 0).then(|| self.successes as f64 / total as f64)
+    }
+}

@@ -1,0 +1,141 @@
+//! What a successful check saw. Plain data: JSON names are given at the edge, in `http/wire`.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use super::WallTime;
+
+/// What a successful check saw.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Observation {
+    /// Bounds that were passed although the check succeeded; each makes the dependency `degraded`.
+    pub warnings: Vec<String>,
+    /// What only this kind can tell.
+    pub details: Details,
+}
+
+/// What only one kind can tell.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub enum Details {
+    /// Nothing was told.
+    #[default]
+    None,
+    /// Of a PostgreSQL server.
+    Postgres(PostgresDetails),
+    /// Of a Redis server.
+    Redis(RedisDetails),
+    /// Of a name.
+    Dns(DnsDetails),
+    /// Of a port.
+    Tcp(TcpDetails),
+    /// Of an HTTP service.
+    Http(HttpDetails),
+}
+
+/// A PostgreSQL server, as it describes itself.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PostgresDetails {
+    /// `server_version`.
+    pub server_version: String,
+    /// `true` while the server is in recovery, that is, a replica.
+    pub in_recovery: bool,
+    /// Whether this session may not write.
+    pub read_only: bool,
+    /// The database connected to.
+    pub database: String,
+    /// The user connected as.
+    pub user: String,
+    /// The session's TLS; `None` for plain text.
+    pub tls: Option<TlsDetails>,
+}
+
+/// A Redis server, as `INFO` describes it. What the ACL hides is `None`.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct RedisDetails {
+    /// `redis_version`.
+    pub server_version: Option<String>,
+    /// `master` or `slave`, as Redis says it.
+    pub role: Option<String>,
+    /// Clients connected.
+    pub connected_clients: Option<u64>,
+    /// Memory in use, in bytes.
+    pub used_memory_bytes: Option<u64>,
+    /// Its limit, in bytes; 0 where there is none.
+    pub maxmemory_bytes: Option<u64>,
+    /// Keys evicted since the server started.
+    pub evicted_keys: Option<u64>,
+    /// Whether the data set is still being loaded.
+    pub loading: bool,
+    /// The connection's TLS; `None` for plain text.
+    pub tls: Option<TlsDetails>,
+}
+
+/// The answer for a name.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct DnsDetails {
+    /// The records' data, as text, in the order of the answer.
+    pub records: Vec<String>,
+    /// The addresses among them.
+    pub addresses: Vec<IpAddr>,
+    /// The shortest time to live in the answer, in seconds.
+    pub ttl_seconds: Option<u32>,
+    /// What each server that was asked by name answered.
+    pub by_nameserver: Vec<NameserverAnswer>,
+}
+
+/// One name server's answer.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NameserverAnswer {
+    /// The server asked.
+    pub server: SocketAddr,
+    /// Its records, sorted, or why there are none.
+    pub records: Result<Vec<String>, String>,
+    /// How long it took.
+    pub duration: Duration,
+}
+
+/// The other end of a port.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct TcpDetails {
+    /// The connection's TLS, where it was asked for.
+    pub tls: Option<TlsDetails>,
+}
+
+/// An HTTP answer.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HttpDetails {
+    /// The status code.
+    pub status_code: u16,
+    /// Bytes of the body that were read.
+    pub body_bytes: usize,
+    /// The connection's TLS, for `https`.
+    pub tls: Option<TlsDetails>,
+}
+
+/// A TLS session.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TlsDetails {
+    /// `TLSv1.2`, `TLSv1.3`; `None` where it could not be told.
+    pub version: Option<&'static str>,
+    /// Whether chain and name were verified.
+    pub verified: bool,
+    /// When the server's certificate ends.
+    pub expires_at: Option<WallTime>,
+}
+
+/// The connections that a probe holds to its dependency.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct PoolStats {
+    /// Never more than this.
+    pub max: u32,
+    /// Open now.
+    pub size: u32,
+    /// Open and unused.
+    pub idle: u32,
+    /// Made since the start.
+    pub created: u64,
+    /// Ended since the start, for whatever reason.
+    pub closed: u64,
+    /// Of those, ended because they were broken.
+    pub errors: u64,
+}

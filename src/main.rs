@@ -1,0 +1,2 @@
+//! The `sickbay` binary.
+fn main() {}
