@@ -22,8 +22,6 @@ pub mod time;
 pub mod verdict;
 pub mod window;
 
-#[cfg(test)]
-// mod timelines;
 pub use dependency::{DependencyName, Impact, Kind, Policy, Scope};
 pub use failure_kind::FailureKind;
 pub use observation::{Details, Observation, PoolStats, TlsDetails};
