@@ -63,6 +63,11 @@ impl Deadline {
         self.min(Self::after(span))
     }
 
+    /// This much later.
+    pub fn later(self, span: Duration) -> Self {
+        Self(self.0 + span)
+    }
+
     /// How long until then; zero where it has passed.
     #[expect(clippy::disallowed_methods, reason = "this is where the clock is read")]
     pub fn remaining(self) -> Duration {

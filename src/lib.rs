@@ -19,5 +19,5 @@ pub mod clock;
 pub mod config;
 pub mod health;
 // pub mod http;
-// pub mod net;
-// pub mod probe;
+pub mod net;
+pub mod probe;

@@ -103,6 +103,11 @@ impl Fraction {
     }
 }
 
+/// A span in milliseconds, to the microsecond: how JSON and logs give durations.
+pub fn millis(span: Duration) -> f64 {
+    span.as_micros() as f64 / 1000.0
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

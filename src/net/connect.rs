@@ -1,0 +1,133 @@
+//! An address becomes a socket. Addresses are tried in the order of the answer, each for its own time, all
+//! within the deadline of the check.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
+use tokio::net::{TcpSocket, TcpStream};
+
+use crate::clock::{Deadline, Stopwatch};
+use crate::health::{Failure, FailureKind, Phase};
+
+/// An idle connection is probed by the kernel after this long…
+const KEEPALIVE_AFTER: Duration = Duration::from_secs(30);
+/// …then this often…
+const KEEPALIVE_EVERY: Duration = Duration::from_secs(10);
+/// …and is dead after this many probes without an answer: a minute after the last word.
+const KEEPALIVE_PROBES: u32 = 3;
+
+/// Connects to the first address that answers. `tried` is the address last tried.
+pub async fn connect(
+    addresses: &[SocketAddr],
+    connect_timeout: Duration,
+    user_timeout: Duration,
+    deadline: Deadline,
+    tried: &mut Option<SocketAddr>,
+) -> Result<TcpStream, Failure> {
+    let mut failures: Vec<(SocketAddr, Failure)> = Vec::new();
+    for address in addresses {
+        *tried = Some(*address);
+        let watch = Stopwatch::start();
+        let each = deadline.within(connect_timeout);
+        let failure = match tokio::time::timeout_at(each.instant(), one(*address, user_timeout)).await {
+            Ok(Ok(stream)) => return Ok(stream),
+            Ok(Err(error)) => failure(Phase::Connect, &error),
+            Err(_) => Failure::new(
+                Phase::Connect,
+                FailureKind::ConnectTimeout,
+                format!("no answer to the connection attempt within {:.1?}", watch.elapsed()),
+            ),
+        };
+        failures.push((*address, failure));
+        if deadline.remaining().is_zero() {
+            break;
+        }
+    }
+    Err(combine(failures))
+}
+
+async fn one(address: SocketAddr, user_timeout: Duration) -> io::Result<TcpStream> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_nonblocking(true)?;
+    socket.set_tcp_nodelay(true)?;
+    let keepalive = TcpKeepalive::new().with_time(KEEPALIVE_AFTER).with_interval(KEEPALIVE_EVERY);
+    socket.set_tcp_keepalive(&keepalive.with_retries(KEEPALIVE_PROBES))?;
+    // What was sent and is not acknowledged for this long ends the connection: without it, a peer that
+    // vanished holds a pooled connection for the kernel's quarter of an hour.
+    socket.set_tcp_user_timeout(Some(user_timeout))?;
+    TcpSocket::from_std_stream(socket.into()).connect(address).await
+}
+
+/// The failure that an I/O error means, in whichever phase it occurred.
+pub fn failure(phase: Phase, error: &io::Error) -> Failure {
+    let kind = match error.kind() {
+        io::ErrorKind::ConnectionRefused => FailureKind::ConnectRefused,
+        io::ErrorKind::TimedOut => FailureKind::ConnectTimeout,
+        io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => FailureKind::ConnectUnreachable,
+        io::ErrorKind::ConnectionReset
+        | io::ErrorKind::ConnectionAborted
+        | io::ErrorKind::BrokenPipe
+        | io::ErrorKind::UnexpectedEof => FailureKind::ConnectReset,
+        // EADDRNOTAVAIL: no local address fits, as for IPv6 on a host without it.
+        io::ErrorKind::AddrNotAvailable => FailureKind::ConnectUnreachable,
+        _ => FailureKind::Internal,
+    };
+    let message = match kind {
+        FailureKind::ConnectRefused => "connection refused".into(),
+        FailureKind::ConnectReset => "the peer closed or reset the connection".into(),
+        _ => error.to_string(),
+    };
+    let failure = Failure::new(phase, kind, message);
+    match error.raw_os_error().and_then(errno_name) {
+        Some(code) => failure.with_code(code),
+        None => failure,
+    }
+}
+
+/// The I/O error beneath a driver's or a library's error, where there is one.
+pub fn io_cause<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a io::Error> {
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        if let Some(io) = inner.downcast_ref::<io::Error>() {
+            return Some(io);
+        }
+        cause = inner.source();
+    }
+    None
+}
+
+/// The names of the error numbers that connections end with, on Linux.
+fn errno_name(errno: i32) -> Option<&'static str> {
+    Some(match errno {
+        1 => "EPERM",
+        13 => "EACCES",
+        24 => "EMFILE",
+        32 => "EPIPE",
+        99 => "EADDRNOTAVAIL",
+        101 => "ENETUNREACH",
+        103 => "ECONNABORTED",
+        104 => "ECONNRESET",
+        110 => "ETIMEDOUT",
+        111 => "ECONNREFUSED",
+        113 => "EHOSTUNREACH",
+        _ => return None,
+    })
+}
+
+/// One failure for all addresses: the kind of the one that came nearest to an answer, and what each said.
+fn combine(failures: Vec<(SocketAddr, Failure)>) -> Failure {
+    let said: Vec<String> =
+        failures.iter().map(|(at, failure)| format!("{at}: {}", failure.message)).collect();
+    let nearest = failures.into_iter().map(|(_, failure)| failure).max_by_key(|failure| match failure.kind {
+        FailureKind::ConnectRefused | FailureKind::ConnectReset => 3,
+        FailureKind::ConnectTimeout => 2,
+        FailureKind::ConnectUnreachable => 1,
+        _ => 0,
+    });
+    match nearest {
+        Some(failure) => Failure { message: said.join("; "), ..failure },
+        None => Failure::new(Phase::Connect, FailureKind::Internal, "there is no address to connect to"),
+    }
+}

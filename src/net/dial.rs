@@ -1,0 +1,119 @@
+//! Name, socket, session: the three in order, each timed and each within the check's deadline.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use tokio::net::TcpStream;
+
+use super::resolve::Resolver;
+use super::{Stream, Tls, Trace, connect};
+use crate::clock::Deadline;
+use crate::health::{Failure, Phase, TlsDetails};
+
+/// Where to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// A name, or an address as text.
+    pub host: String,
+    /// The port.
+    pub port: u16,
+}
+
+impl Target {
+    /// The name that has to be resolved; `None` where the host is an address.
+    pub fn name(&self) -> Option<&str> {
+        self.address().is_none().then_some(self.host.as_str())
+    }
+
+    fn address(&self) -> Option<IpAddr> {
+        // An IPv6 address may stand in brackets, as in a URL.
+        self.host.trim_start_matches('[').trim_end_matches(']').parse().ok()
+    }
+}
+
+/// How long things may take on the way.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Each connection attempt.
+    pub connect_timeout: Duration,
+    /// Data that was sent may stay unacknowledged for this long (`TCP_USER_TIMEOUT`).
+    pub user_timeout: Duration,
+}
+
+/// A connection that was made.
+#[derive(Debug)]
+pub struct Dialed {
+    /// To speak over.
+    pub stream: Stream,
+    /// What is known of its TLS session, where there is one.
+    pub tls: Option<TlsDetails>,
+}
+
+/// Makes connections.
+#[derive(Clone)]
+pub struct Dialer {
+    resolver: Resolver,
+    limits: Limits,
+}
+
+impl Dialer {
+    /// Resolves by `resolver`, connects within `limits`.
+    pub fn new(resolver: Resolver, limits: Limits) -> Self {
+        Self { resolver, limits }
+    }
+
+    /// Resolves and connects.
+    pub async fn connect(
+        &self,
+        target: &Target,
+        deadline: Deadline,
+        trace: &mut Trace,
+    ) -> Result<TcpStream, Failure> {
+        trace.new_connection = true;
+        let addresses = match target.address() {
+            Some(address) => vec![address],
+            None => {
+                let lookup = self.resolver.addresses(&target.host);
+                let found = trace.phase(Phase::Dns, deadline, lookup).await?;
+                trace.resolved.clone_from(&found.addresses);
+                found.addresses
+            }
+        };
+        let addresses: Vec<SocketAddr> =
+            addresses.into_iter().map(|address| SocketAddr::new(address, target.port)).collect();
+        let mut tried = None;
+        let Limits { connect_timeout, user_timeout } = self.limits;
+        let attempt = connect::connect(&addresses, connect_timeout, user_timeout, deadline, &mut tried);
+        let result = trace.phase(Phase::Connect, deadline, attempt).await;
+        trace.address = tried;
+        result
+    }
+
+    /// Makes a TLS session on a connection.
+    pub async fn secure(
+        &self,
+        tls: &Tls,
+        host: &str,
+        stream: TcpStream,
+        deadline: Deadline,
+        trace: &mut Trace,
+    ) -> Result<Dialed, Failure> {
+        let (session, details) = trace.phase(Phase::Tls, deadline, tls.handshake(host, stream)).await?;
+        Ok(Dialed { stream: Stream::Tls(Box::new(session)), tls: Some(details) })
+    }
+
+    /// Resolves, connects and, where `tls` is given, makes a session.
+    pub async fn dial(
+        &self,
+        target: &Target,
+        tls: Option<&Tls>,
+        deadline: Deadline,
+        trace: &mut Trace,
+    ) -> Result<Dialed, Failure> {
+        let stream = self.connect(target, deadline, trace).await?;
+        match tls {
+            Some(tls) => self.secure(tls, &target.host, stream, deadline, trace).await,
+            None => Ok(Dialed { stream: Stream::Plain(stream), tls: None }),
+        }
+    }
+}

@@ -1,0 +1,17 @@
+//! The one road out. Every probe reaches its dependency through here, so that phases are timed and bounded in
+//! one way, the address in use is always known, and failures are told apart the same way for every kind.
+//!
+//! [`resolve`] (a name becomes addresses) → [`connect`] (an address becomes a socket) → [`tls`] (a socket
+//! becomes a session); [`dial`] does the three in order. [`trace`] is where the times go.
+
+pub mod connect;
+pub mod dial;
+pub mod resolve;
+pub mod stream;
+pub mod tls;
+pub mod trace;
+
+pub use dial::{Dialed, Dialer, Limits, Target};
+pub use stream::Stream;
+pub use tls::{Tls, Verification};
+pub use trace::Trace;

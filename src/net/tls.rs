@@ -1,0 +1,169 @@
+//! A socket becomes a TLS session, by native-tls.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use native_tls::{Certificate, TlsConnector};
+use tokio::net::TcpStream;
+use tokio_native_tls::TlsStream;
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+use super::connect;
+use crate::health::{Failure, FailureKind, Phase, TlsDetails, WallTime};
+
+/// What of the peer's certificate is verified.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verification {
+    /// Chain and host name.
+    Full,
+    /// The chain alone.
+    Chain,
+    /// Nothing.
+    None,
+}
+
+/// The TLS side of one dependency.
+#[derive(Debug)]
+pub struct Tls {
+    verification: Verification,
+    root_cert: Option<PathBuf>,
+    /// Loading the authorities takes milliseconds, so it is done once, and again after the peer's certificate
+    /// was not accepted: the file may have been replaced.
+    connector: Mutex<Option<Arc<tokio_native_tls::TlsConnector>>>,
+}
+
+impl Tls {
+    /// Verifies against the authorities in `root_cert` (PEM), or else against the system's.
+    pub fn new(verification: Verification, root_cert: Option<PathBuf>) -> Self {
+        Self { verification, root_cert, connector: Mutex::default() }
+    }
+
+    /// The handshake, as a client of `host` (also sent as SNI).
+    pub async fn handshake(
+        &self,
+        host: &str,
+        stream: TcpStream,
+    ) -> Result<(TlsStream<TcpStream>, TlsDetails), Failure> {
+        let connector = self.connector()?;
+        match connector.connect(host, stream).await {
+            Ok(session) => {
+                let details = self.describe(&session);
+                Ok((session, details))
+            }
+            Err(error) => {
+                let failure = self.failure(host, &error);
+                if failure.kind == FailureKind::TlsCertificate {
+                    *self.slot() = None;
+                }
+                Err(failure)
+            }
+        }
+    }
+
+    fn slot(&self) -> std::sync::MutexGuard<'_, Option<Arc<tokio_native_tls::TlsConnector>>> {
+        self.connector.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn connector(&self) -> Result<Arc<tokio_native_tls::TlsConnector>, Failure> {
+        if let Some(connector) = &*self.slot() {
+            return Ok(Arc::clone(connector));
+        }
+        let mut builder = TlsConnector::builder();
+        if let Some(path) = &self.root_cert {
+            let certificates = std::fs::read(path)
+                .map_err(|error| error.to_string())
+                .and_then(|pem| Certificate::stack_from_pem(&pem).map_err(|error| error.to_string()))
+                .map_err(|why| self.unusable_root_cert(&why))?;
+            if certificates.is_empty() {
+                return Err(self.unusable_root_cert("it holds no certificate"));
+            }
+            builder.disable_built_in_roots(true);
+            for certificate in certificates {
+                builder.add_root_certificate(certificate);
+            }
+        }
+        match self.verification {
+            Verification::Full => {}
+            Verification::Chain => {
+                builder.danger_accept_invalid_hostnames(true);
+            }
+            Verification::None => {
+                builder.danger_accept_invalid_certs(true);
+                builder.danger_accept_invalid_hostnames(true);
+            }
+        }
+        let connector = builder.build().map_err(|error| {
+            Failure::new(Phase::Tls, FailureKind::Internal, format!("TLS could not be set up: {error}"))
+        })?;
+        let connector = Arc::new(tokio_native_tls::TlsConnector::from(connector));
+        *self.slot() = Some(Arc::clone(&connector));
+        Ok(connector)
+    }
+
+    fn unusable_root_cert(&self, why: &str) -> Failure {
+        let path = self.root_cert.as_deref().unwrap_or(std::path::Path::new("")).display();
+        Failure::new(
+            Phase::Tls,
+            FailureKind::TlsCertificate,
+            format!("the CA file {path} cannot be used: {why}"),
+        )
+        .with_hint("check that the file is in the image or mounted, readable, and holds PEM certificates")
+    }
+
+    fn describe(&self, session: &TlsStream<TcpStream>) -> TlsDetails {
+        let certificate = session.get_ref().peer_certificate().ok().flatten();
+        let expires_at = certificate.and_then(|certificate| expiry(&certificate.to_der().ok()?));
+        TlsDetails { version: None, verified: self.verification != Verification::None, expires_at }
+    }
+
+    fn failure(&self, host: &str, error: &native_tls::Error) -> Failure {
+        if let Some(io) = connect::io_cause(error) {
+            if io.kind() == io::ErrorKind::UnexpectedEof {
+                return Failure::new(
+                    Phase::Tls,
+                    FailureKind::TlsHandshake,
+                    "the peer closed the connection during the TLS handshake",
+                );
+            }
+            return connect::failure(Phase::Tls, io);
+        }
+        let reason = readable(&error.to_string());
+        if !reason.contains("certificate verify failed") {
+            let message = match reason.contains("wrong version number") {
+                true => "what answers does not speak TLS".to_owned(),
+                false => format!("the TLS handshake failed: {reason}"),
+            };
+            return Failure::new(Phase::Tls, FailureKind::TlsHandshake, message);
+        }
+        let hint = if reason.contains("expired") {
+            "the server's certificate has ended: renew it".to_owned()
+        } else if reason.contains("hostname mismatch") || reason.contains("IP address mismatch") {
+            format!("the certificate is for another name than {host}: use the name that it is for")
+        } else {
+            let trusted = match &self.root_cert {
+                Some(path) => format!("the authorities in {}", path.display()),
+                None => "the system's authorities".to_owned(),
+            };
+            format!(
+                "the certificate is not signed by {trusted}: for RDS use the bundle from truststore.pki.rds.amazonaws.com"
+            )
+        };
+        Failure::new(Phase::Tls, FailureKind::TlsCertificate, format!("{host}: {reason}")).with_hint(hint)
+    }
+}
+
+/// OpenSSL's `error:0A000086:SSL routines:fn:certificate verify failed:file.c:1889: (certificate has expired)`
+/// without the parts that tell nothing to somebody who does not have its source.
+fn readable(error: &str) -> String {
+    let Some(rest) = error.strip_prefix("error:") else { return error.to_owned() };
+    let verdict = rest.rsplit_once(" (").map(|(_, verdict)| format!(" ({verdict}")).unwrap_or_default();
+    let reason = rest.split(':').nth(3).unwrap_or(rest);
+    format!("{reason}{verdict}")
+}
+
+/// When a certificate (DER) ends.
+fn expiry(der: &[u8]) -> Option<WallTime> {
+    let (_, certificate) = X509Certificate::from_der(der).ok()?;
+    Some(WallTime::from_unix_millis(certificate.validity().not_after.timestamp().saturating_mul(1000)))
+}

@@ -1,0 +1,109 @@
+//! One check: attempts, with pauses between them, until one succeeds, the budget ends, or the failure is one
+//! that does not pass by itself.
+
+use crate::clock::{self, Clock, Deadline, Stopwatch};
+use crate::health::circuit::Permit;
+use crate::health::{Check, CheckId, Failure, Policy};
+use crate::net::Trace;
+use crate::probe::Probe;
+
+/// How loudly failed attempts are logged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Loudness {
+    /// The dependency was well: each attempt is news (`info`).
+    News,
+    /// It was failing already (`debug`).
+    Repeats,
+}
+
+/// An identifier for a check: a UUID of version 7, so that identifiers sort by time.
+pub fn new_id() -> CheckId {
+    CheckId::new(&uuid::Uuid::now_v7().to_string())
+}
+
+/// Makes one check. It takes no longer than the policy's timeout.
+pub async fn run(
+    probe: &mut dyn Probe,
+    policy: &Policy,
+    permit: Permit,
+    loudness: Loudness,
+    id: CheckId,
+    clock: Clock,
+) -> Check {
+    let at = clock.now();
+    let whole = Stopwatch::start();
+    let deadline = Deadline::after(policy.timeout);
+    let allowed = match permit {
+        Permit::Check => policy.attempts.get(),
+        Permit::Trial => 1,
+    };
+    let mut attempt = 1;
+    loop {
+        let mut trace = Trace::default();
+        let watch = Stopwatch::start();
+        let outcome = probe.attempt(deadline, &mut trace).await;
+        let latency = watch.elapsed();
+        if let Err(failure) = &outcome {
+            log_attempt(policy, &id, attempt, allowed, failure, &trace, latency, loudness);
+        }
+        let pause = policy.backoff.pause(attempt, clock::draw());
+        let again = outcome.as_ref().is_err_and(|failure| failure.kind.may_pass())
+            && attempt < allowed
+            && pause < deadline.remaining();
+        if !again {
+            let Trace { phases, address, resolved, new_connection, pool } = trace;
+            let duration = whole.elapsed();
+            return Check {
+                id,
+                at,
+                duration,
+                latency,
+                attempts: attempt,
+                phases,
+                address,
+                resolved,
+                new_connection,
+                outcome,
+                pool,
+            };
+        }
+        tokio::time::sleep(pause).await;
+        attempt += 1;
+    }
+}
+
+#[expect(clippy::too_many_arguments, reason = "these are the fields of one log line")]
+fn log_attempt(
+    policy: &Policy,
+    id: &CheckId,
+    attempt: u32,
+    allowed: u32,
+    failure: &Failure,
+    trace: &Trace,
+    latency: std::time::Duration,
+    loudness: Loudness,
+) {
+    /// Both levels have the same fields; tracing wants the level as a constant.
+    macro_rules! line {
+        ($level:ident) => {
+            tracing::$level!(
+                dependency = policy.name.as_str(),
+                kind = policy.kind.as_str(),
+                check_id = id.as_str(),
+                attempt,
+                attempts_allowed = allowed,
+                phase = failure.phase.as_str(),
+                failure_kind = failure.kind.as_str(),
+                code = failure.code.as_deref(),
+                address = trace.address.map(tracing::field::display),
+                duration_ms = crate::health::time::millis(latency),
+                "attempt failed: {}",
+                failure.message
+            )
+        };
+    }
+    match loudness {
+        Loudness::News => line!(info),
+        Loudness::Repeats => line!(debug),
+    }
+}

@@ -1,0 +1,97 @@
+//! One file per kind of dependency. Each speaks its protocol over a stream that [`net`](crate::net) made, and
+//! turns what it meets into the closed failure kinds.
+//!
+//! [`check`] runs attempts with pauses between them until one succeeds, the budget ends, or trying again
+//! would be of no use. [`pooled`] keeps one connection open between checks, for the kinds that have sessions.
+//! To add a kind: a plan in `config/plan`, a file here that implements [`Probe`], and an arm in [`build`].
+
+pub mod check;
+mod dns;
+mod http;
+mod pooled;
+mod postgres;
+mod redis;
+mod tcp;
+
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+
+use crate::clock::Deadline;
+use crate::config::plan::{DependencyPlan, ProbePlan, TlsPlan, Verify};
+use crate::health::{Failure, Outcome};
+use crate::net::resolve::Resolver;
+use crate::net::{Dialer, Limits, Target, Tls, Trace, Verification};
+
+/// Asks one dependency.
+pub trait Probe: Send {
+    /// One attempt. It ends by the deadline, and writes into `trace` how far it came while it goes on.
+    fn attempt<'a>(&'a mut self, deadline: Deadline, trace: &'a mut Trace) -> BoxFuture<'a, Outcome>;
+
+    /// Ends what is open, politely: a server's log should not tell of us.
+    fn close(self: Box<Self>) -> BoxFuture<'static, ()> {
+        Box::pin(std::future::ready(()))
+    }
+}
+
+/// How long a polite end may take.
+const GOODBYE: Duration = Duration::from_secs(1);
+
+/// The probe of a dependency; `None` for one that is disabled and has no target.
+pub fn build(plan: &DependencyPlan, resolver: &Resolver) -> Result<Option<Box<dyn Probe>>, Failure> {
+    let Some(probe) = plan.probe() else { return Ok(None) };
+    let limits = Limits { connect_timeout: *plan.connect_timeout(), user_timeout: plan.policy().timeout };
+    let dialer = Dialer::new(resolver.clone(), limits);
+    log_parameters(plan, probe);
+    Ok(Some(match probe {
+        ProbePlan::Postgres(plan) => Box::new(postgres::probe(plan.clone(), dialer)),
+        ProbePlan::Redis(plan) => Box::new(redis::probe(plan.clone(), dialer)),
+        ProbePlan::Dns(plan) => Box::new(dns::Dns::new(plan, resolver)?),
+        ProbePlan::Tcp(plan) => Box::new(tcp::Tcp::new(plan.clone(), dialer)),
+        ProbePlan::Http(plan) => Box::new(http::Http::new(plan.clone(), dialer)),
+    }))
+}
+
+/// The target whose addresses tell of a failover; `None` where there is no name in it.
+pub fn named_target(plan: &ProbePlan) -> Option<Target> {
+    let target = match plan {
+        ProbePlan::Postgres(plan) => Target { host: plan.host().clone(), port: *plan.port() },
+        ProbePlan::Redis(plan) => Target { host: plan.host().clone(), port: *plan.port() },
+        ProbePlan::Tcp(plan) => Target { host: plan.host().clone(), port: *plan.port() },
+        ProbePlan::Http(plan) => Target { host: plan.url().host_str()?.to_owned(), port: plan.port() },
+        ProbePlan::Dns(_) => return None,
+    };
+    target.name().is_some().then_some(target)
+}
+
+fn tls(plan: &TlsPlan) -> Tls {
+    let verification = match plan.verify() {
+        Verify::Full => Verification::Full,
+        Verify::Ca => Verification::Chain,
+        Verify::None => Verification::None,
+    };
+    Tls::new(verification, plan.root_cert().clone())
+}
+
+/// What a connection is made with. Plans print their secrets as `***`.
+fn log_parameters(plan: &DependencyPlan, probe: &ProbePlan) {
+    let policy = plan.policy();
+    tracing::debug!(
+        dependency = policy.name.as_str(),
+        kind = policy.kind.as_str(),
+        target_address = policy.target,
+        timeout_ms = policy.timeout.as_millis(),
+        connect_timeout_ms = plan.connect_timeout().as_millis(),
+        tcp_user_timeout_ms = policy.timeout.as_millis(),
+        parameters = ?probe,
+        "connection parameters"
+    );
+}
+
+/// What a peer sent, as it can be shown in a message: short, printable, on one line.
+fn shown(bytes: &[u8]) -> String {
+    const SHOWN: usize = 60;
+    let text: String =
+        bytes.iter().take(SHOWN).flat_map(|byte| byte.escape_ascii()).map(char::from).collect();
+    if bytes.len() > SHOWN { format!("{text}…") } else { text }
+}

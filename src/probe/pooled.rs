@@ -1,0 +1,172 @@
+//! A probe that keeps one connection open between checks, for protocols with sessions.
+//!
+//! A kept connection shows what the application's own pool would meet, at the cost of one round trip. Every
+//! so many checks a new one is made in its place, since a server can go on answering old sessions and take
+//! no new ones. Once that failed, every check makes a new one until it works again: otherwise the kept
+//! connection would hide, most of the time, that nobody can log in.
+
+use std::future::Future;
+
+use futures_util::future::BoxFuture;
+
+use super::{GOODBYE, Probe};
+use crate::clock::Deadline;
+use crate::health::{Failure, Observation, Outcome, PoolStats};
+use crate::net::Trace;
+
+/// What a protocol with sessions can do.
+pub(super) trait Protocol: Send + 'static {
+    /// A session.
+    type Session: Session;
+
+    /// Makes a session: the phases up to and including `auth`.
+    fn open(
+        &mut self,
+        deadline: Deadline,
+        trace: &mut Trace,
+    ) -> impl Future<Output = Result<Self::Session, Failure>> + Send;
+
+    /// Asks over a session: the phase `query`.
+    fn ask(
+        &mut self,
+        session: &mut Self::Session,
+        deadline: Deadline,
+        trace: &mut Trace,
+    ) -> impl Future<Output = Result<Observation, Trouble>> + Send;
+}
+
+/// An open connection. Dropped without [`goodbye`](Session::goodbye), it is cut.
+pub(super) trait Session: Send + 'static {
+    /// Ends it as the protocol wants it.
+    fn goodbye(self) -> impl Future<Output = ()> + Send;
+}
+
+/// What went wrong over a session.
+#[derive(Debug)]
+pub(super) enum Trouble {
+    /// The session has ended: its peer, or something between, cut it.
+    Broken(Failure),
+    /// There is no answer; the session is of no more use.
+    Silent(Failure),
+    /// The peer answered, with an error. The session goes on.
+    Answered(Failure),
+}
+
+/// How many sessions, and for how long.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Keep {
+    /// Never more than this at a time; at least 1.
+    pub(super) max: u32,
+    /// Every so many checks a new one is made; at least 1.
+    pub(super) renew_every: u32,
+}
+
+/// A probe over a protocol with sessions.
+pub(super) struct Pooled<P: Protocol> {
+    protocol: P,
+    keep: Keep,
+    kept: Option<P::Session>,
+    /// Checks made over the kept session.
+    uses: u32,
+    stats: PoolStats,
+}
+
+impl<P: Protocol> Pooled<P> {
+    pub(super) fn new(protocol: P, keep: Keep) -> Self {
+        let stats = PoolStats { max: keep.max, ..PoolStats::default() };
+        Self { protocol, keep, kept: None, uses: 0, stats }
+    }
+
+    async fn check(&mut self, deadline: Deadline, trace: &mut Trace) -> Outcome {
+        self.uses = self.uses.saturating_add(1);
+        let mut old = self.kept.take();
+        if self.uses < self.keep.renew_every
+            && let Some(mut session) = old.take()
+        {
+            match self.protocol.ask(&mut session, deadline, trace).await {
+                Ok(seen) => {
+                    self.kept = Some(session);
+                    return Ok(seen);
+                }
+                Err(Trouble::Answered(failure)) => {
+                    self.kept = Some(session);
+                    return Err(failure);
+                }
+                Err(Trouble::Silent(failure)) => {
+                    self.cut(session);
+                    return Err(failure);
+                }
+                // An idle limit, a restart, a failover: what counts is whether a new one can be made.
+                Err(Trouble::Broken(_)) => self.cut(session),
+            }
+        }
+        if self.keep.max == 1 {
+            self.dismiss(old.take());
+        }
+        let result = self.renew(deadline, trace).await;
+        self.dismiss(old);
+        result
+    }
+
+    /// Makes a new session and asks over it; it is kept where that works.
+    async fn renew(&mut self, deadline: Deadline, trace: &mut Trace) -> Outcome {
+        let mut session = self.protocol.open(deadline, trace).await?;
+        self.stats.created += 1;
+        self.stats.size += 1;
+        match self.protocol.ask(&mut session, deadline, trace).await {
+            Ok(seen) => {
+                self.kept = Some(session);
+                self.uses = 0;
+                Ok(seen)
+            }
+            Err(Trouble::Answered(failure)) => {
+                self.dismiss(Some(session));
+                Err(failure)
+            }
+            Err(Trouble::Broken(failure) | Trouble::Silent(failure)) => {
+                self.cut(session);
+                Err(failure)
+            }
+        }
+    }
+
+    /// Ends a session politely, without making the check wait for it.
+    fn dismiss(&mut self, session: Option<P::Session>) {
+        if let Some(session) = session {
+            self.ended();
+            tokio::spawn(tokio::time::timeout(GOODBYE, session.goodbye()));
+        }
+    }
+
+    /// Ends a session that is of no more use.
+    fn cut(&mut self, session: P::Session) {
+        drop(session);
+        self.ended();
+        self.stats.errors += 1;
+    }
+
+    fn ended(&mut self) {
+        self.stats.closed += 1;
+        self.stats.size = self.stats.size.saturating_sub(1);
+    }
+}
+
+impl<P: Protocol> Probe for Pooled<P> {
+    fn attempt<'a>(&'a mut self, deadline: Deadline, trace: &'a mut Trace) -> BoxFuture<'a, Outcome> {
+        Box::pin(async move {
+            let outcome = self.check(deadline, trace).await;
+            self.stats.idle = u32::from(self.kept.is_some());
+            trace.pool = Some(self.stats);
+            outcome
+        })
+    }
+
+    fn close(mut self: Box<Self>) -> BoxFuture<'static, ()> {
+        Box::pin(async move {
+            if let Some(session) = self.kept.take() {
+                // Whether it went politely or not, it ends with us.
+                let _ = tokio::time::timeout(GOODBYE, session.goodbye()).await;
+            }
+        })
+    }
+}

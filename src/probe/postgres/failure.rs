@@ -1,0 +1,98 @@
+//! SQLSTATE (PostgreSQL documentation, appendix A) and socket errors become failure kinds.
+
+use std::error::Error as _;
+use std::io;
+
+use tokio_postgres::Error;
+use tokio_postgres::error::{DbError, SqlState};
+
+use crate::config::plan::PostgresPlan;
+use crate::health::{Failure, FailureKind, Phase};
+use crate::net::connect;
+
+/// The failure that a driver's error means.
+pub(super) fn classify(phase: Phase, error: &Error, plan: &PostgresPlan, encrypted: bool) -> Failure {
+    if let Some(said) = error.as_db_error() {
+        return of_server(phase, said, plan, encrypted);
+    }
+    if let Some(io) = connect::io_cause(error) {
+        // Bytes that are no messages of the protocol come as an I/O error, too.
+        if matches!(io.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData) {
+            return Failure::new(
+                phase,
+                FailureKind::Protocol,
+                format!("what answers is not PostgreSQL: {io}"),
+            );
+        }
+        return connect::failure(phase, io);
+    }
+    if error.is_closed() {
+        return Failure::new(phase, FailureKind::ConnectReset, "the server closed the connection");
+    }
+    let cause = error.source().map(ToString::to_string).unwrap_or_else(|| error.to_string());
+    if cause == "password missing" {
+        return Failure::new(
+            phase,
+            FailureKind::AuthFailed,
+            "the server asks for a password and none is set",
+        )
+        .with_hint("set DATABASE_PASSWORD, or `password` in the configuration");
+    }
+    let kind = match phase {
+        Phase::Auth => FailureKind::AuthFailed,
+        _ => FailureKind::Protocol,
+    };
+    Failure::new(phase, kind, cause)
+}
+
+fn of_server(phase: Phase, said: &DbError, plan: &PostgresPlan, encrypted: bool) -> Failure {
+    let code = said.code();
+    let fail = |kind| Failure::new(phase, kind, said.message()).with_code(code.code());
+    if *code == SqlState::INVALID_PASSWORD {
+        let hint = format!(
+            "user {} or its password is wrong (the server does not tell which): compare them with the secret; it may have been rotated",
+            plan.user()
+        );
+        return fail(FailureKind::AuthFailed).with_hint(hint);
+    }
+    if *code == SqlState::INVALID_AUTHORIZATION_SPECIFICATION {
+        return not_authorised(fail, said.message(), encrypted);
+    }
+    if *code == SqlState::CANNOT_CONNECT_NOW {
+        // One code for both ends of a server's life; only the text tells them apart, and where it is in
+        // another language, starting is the likelier one.
+        return match said.message().contains("shutting down") {
+            true => fail(FailureKind::ShuttingDown),
+            false => fail(FailureKind::StartingUp),
+        };
+    }
+    fail(match *code {
+        SqlState::INVALID_CATALOG_NAME => FailureKind::DatabaseMissing,
+        SqlState::TOO_MANY_CONNECTIONS => FailureKind::TooManyConnections,
+        SqlState::ADMIN_SHUTDOWN | SqlState::CRASH_SHUTDOWN => FailureKind::ShuttingDown,
+        SqlState::QUERY_CANCELED => FailureKind::QueryTimeout,
+        SqlState::READ_ONLY_SQL_TRANSACTION => FailureKind::ReadOnly,
+        SqlState::INSUFFICIENT_PRIVILEGE => FailureKind::AccessDenied,
+        SqlState::PROTOCOL_VIOLATION => FailureKind::Protocol,
+        _ => FailureKind::QueryFailed,
+    })
+}
+
+/// 28000: no line of `pg_hba.conf` lets us in, or, where one does without a password, there is no such role.
+fn not_authorised(fail: impl Fn(FailureKind) -> Failure, message: &str, encrypted: bool) -> Failure {
+    if message.starts_with("role ") {
+        return fail(FailureKind::AuthFailed)
+            .with_hint("create the role, or set DATABASE_USER to one that exists");
+    }
+    let without_tls = message.contains("no encryption") || message.contains("SSL off");
+    if without_tls && !encrypted {
+        // What a plain connection is refused with may be a missing line for TLS ones, too; but RDS with
+        // rds.force_ssl answers like this, and TLS is right in any case.
+        return fail(FailureKind::TlsRequired).with_hint(
+            "set DATABASE_SSLMODE to verify-full (or require): the server refuses this connection without encryption, as RDS does with rds.force_ssl",
+        );
+    }
+    fail(FailureKind::AccessDenied).with_hint(
+        "pg_hba.conf has no line for this user, database and address: add one (on RDS: check user and database name)",
+    )
+}

@@ -1,0 +1,136 @@
+//! One PostgreSQL session over the dialer's stream.
+
+use std::convert::Infallible;
+use std::future::{Ready, ready};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio_postgres::config::{SslMode, SslNegotiation};
+use tokio_postgres::tls::{ChannelBinding, TlsConnect, TlsStream};
+use tokio_postgres::{Client, Config, Error, SimpleQueryMessage, SimpleQueryRow};
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::config::plan::PostgresPlan;
+use crate::health::{Failure, FailureKind, Phase, TlsDetails};
+use crate::net::{Stream, connect};
+use crate::probe::pooled::Session;
+use crate::probe::shown;
+
+/// An open session, and the task that moves its bytes.
+pub(in crate::probe) struct Connection {
+    client: Client,
+    /// Ended with the session: left alone, it would wait for the answer of a server that hangs.
+    driver: AbortOnDropHandle<()>,
+    tls: Option<TlsDetails>,
+}
+
+/// Asks the server, on a new connection, whether it speaks TLS: the protocol's `SSLRequest`.
+///
+/// Done here rather than by the driver, so that the TLS phase is timed by itself and a server that takes the
+/// connection and then says nothing is told from one that hangs in the log-in.
+pub(super) async fn request_tls(stream: &mut TcpStream) -> Result<bool, Failure> {
+    /// Length 8, then the code 80877103 (PostgreSQL documentation, "Message Formats").
+    const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
+    let io = |error| connect::failure(Phase::Tls, &error);
+    stream.write_all(&SSL_REQUEST).await.map_err(io)?;
+    let mut answer = [0];
+    stream.read_exact(&mut answer).await.map_err(io)?;
+    match answer[0] {
+        b'S' => Ok(true),
+        b'N' => Ok(false),
+        // 'E' begins an error message: of a server that is out of processes, or of one from the nineties.
+        // What it says comes again, and is told, with the next attempt in plain text.
+        other => {
+            let message = format!("what answers is not PostgreSQL: it began with \"{}\"", shown(&[other]));
+            Err(Failure::new(Phase::Tls, FailureKind::Protocol, message))
+        }
+    }
+}
+
+/// Hands the driver a stream that is ready: its TLS, where it has any, is already agreed on. All that is left
+/// for the driver to know is the channel binding, so that SCRAM-SHA-256-PLUS works as if it had done it.
+struct AgreedOn;
+
+impl TlsConnect<Stream> for AgreedOn {
+    type Stream = Stream;
+    type Error = Infallible;
+    type Future = Ready<Result<Stream, Infallible>>;
+
+    fn connect(self, stream: Stream) -> Self::Future {
+        ready(Ok(stream))
+    }
+}
+
+impl TlsStream for Stream {
+    fn channel_binding(&self) -> ChannelBinding {
+        match Stream::channel_binding(self) {
+            Some(end_point) => ChannelBinding::tls_server_end_point(end_point),
+            None => ChannelBinding::none(),
+        }
+    }
+}
+
+impl Connection {
+    /// Start-up and authentication.
+    pub(super) async fn log_in(
+        plan: &PostgresPlan,
+        database: &str,
+        stream: Stream,
+        tls: Option<TlsDetails>,
+    ) -> Result<Self, Error> {
+        let mut config = Config::new();
+        config
+            .user(plan.user())
+            .dbname(database)
+            .application_name("sickbay")
+            // "Require" and "direct" make the driver take the stream from `AgreedOn` without a word of its own.
+            .ssl_mode(SslMode::Require)
+            .ssl_negotiation(SslNegotiation::Direct);
+        if let Some(password) = plan.password() {
+            config.password(password.expose());
+        }
+        let (client, connection) = config.connect_raw(stream, AgreedOn).await?;
+        let driver = tokio::spawn(async move {
+            // What ends the connection is told to whoever waits for an answer on it.
+            let _ = connection.await;
+        });
+        Ok(Self { client, driver: AbortOnDropHandle::new(driver), tls })
+    }
+
+    /// The session's TLS.
+    pub(super) fn tls(&self) -> Option<&TlsDetails> {
+        self.tls.as_ref()
+    }
+
+    /// Whether this error was the end of the session.
+    pub(super) fn ended_by(&self, error: &Error) -> bool {
+        error.as_db_error().is_none() || self.client.is_closed()
+    }
+
+    /// The rows of the answer to `question`, by the simple protocol: every value is text.
+    pub(super) async fn rows(&self, question: &str) -> Result<Vec<SimpleQueryRow>, Error> {
+        let messages = self.client.simple_query(question).await?;
+        let rows = messages.into_iter().filter_map(|message| match message {
+            SimpleQueryMessage::Row(row) => Some(row),
+            _ => None,
+        });
+        Ok(rows.collect())
+    }
+
+    /// The databases that this role can connect to, by name.
+    pub(super) async fn databases(&self) -> Result<Vec<String>, Error> {
+        let question = "SELECT datname FROM pg_database WHERE datallowconn AND NOT datistemplate \
+                        AND has_database_privilege(datname, 'CONNECT') ORDER BY datname";
+        let rows = self.rows(question).await?;
+        Ok(rows.iter().filter_map(|row| Some(row.get(0)?.to_owned())).collect())
+    }
+}
+
+impl Session for Connection {
+    /// Sends `Terminate` and waits until it is sent.
+    async fn goodbye(self) {
+        let Self { client, driver, .. } = self;
+        drop(client);
+        let _ = driver.await;
+    }
+}
