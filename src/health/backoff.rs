@@ -31,7 +31,9 @@ impl Backoff {
     /// The pause after the `attempt`th attempt (the first is 1).
     pub fn pause(&self, attempt: u32, draw: Fraction) -> Duration {
         let exponent = i32::try_from(attempt.saturating_sub(1)).unwrap_or(i32::MAX);
-        let seconds = self.initial.as_secs_f64() * self.multiplier.powi(exponent);
+        // Finite, so that no pause at all, however often multiplied, stays none.
+        let growth = self.multiplier.powi(exponent).min(f64::MAX);
+        let seconds = self.initial.as_secs_f64() * growth;
         // Compared as numbers first: an overflow to infinity must end at the cap, not in a panic.
         let capped =
             if seconds < self.max.as_secs_f64() { Duration::from_secs_f64(seconds) } else { self.max };
@@ -60,7 +62,37 @@ mod tests {
         assert_eq!(pauses, [100, 200, 400, 800, 1600, 2000, 2000]);
     }
 
+    #[test]
+    fn full_jitter_goes_from_nothing_to_the_whole_pause() {
+        let full = Backoff { jitter: Jitter::Full, ..PLAIN };
+        assert_eq!(full.pause(3, Fraction::ZERO), Duration::ZERO);
+        assert_eq!(full.pause(3, Fraction::HALF), Duration::from_millis(200));
+        let most = full.pause(3, Fraction::new(1.0));
+        assert!(most > Duration::from_millis(399) && most <= Duration::from_millis(400), "{most:?}");
+    }
+
+    #[test]
+    fn without_jitter_chance_has_no_say() {
+        assert_eq!(PLAIN.pause(2, Fraction::ZERO), PLAIN.pause(2, Fraction::new(0.9)));
+    }
+
+    #[test]
+    fn a_multiplier_of_one_keeps_the_pause_and_no_pause_stays_none() {
+        let even = Backoff { multiplier: 1.0, ..PLAIN };
+        assert_eq!(even.pause(1, Fraction::HALF), even.pause(1_000_000, Fraction::HALF));
+        let none = Backoff { initial: Duration::ZERO, ..PLAIN };
+        for attempt in [1, 2, 100, u32::MAX] {
+            assert_eq!(none.pause(attempt, Fraction::HALF), Duration::ZERO, "attempt {attempt}");
+        }
+    }
+
     proptest! {
+        #[test]
+        fn never_shorter_than_the_one_before(attempt in 1u32..5_000, multiplier in 1.0..100.0) {
+            let backoff = Backoff { multiplier, ..PLAIN };
+            prop_assert!(backoff.pause(attempt, Fraction::ZERO) <= backoff.pause(attempt + 1, Fraction::ZERO));
+        }
+
         #[test]
         fn never_beyond_the_cap_whatever_the_attempt(attempt: u32, draw in 0.0..1.0, multiplier in 1.0..100.0) {
             let full = Backoff { multiplier, jitter: Jitter::Full, ..PLAIN };

@@ -220,6 +220,12 @@ impl Circuit {
         }
     }
 
+    /// The check under way will never be reported. The next trial need not wait until it would have been given
+    /// up.
+    pub fn lost(&mut self) {
+        self.trial_lease = None;
+    }
+
     /// A check succeeded.
     pub fn success(&mut self, now: Now) {
         self.successes += 1;
@@ -343,3 +349,6 @@ impl CircuitView {
         (total > 0).then(|| self.successes as f64 / total as f64)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -130,17 +130,133 @@ impl Policy {
     }
 
     /// From the moment a dependency works again to a closed circuit, at worst: it comes back just after a
-    /// trial failed. The trials themselves are taken to be quick.
+    /// trial began that fails nevertheless, at the end of its timeout. The trials that succeed are taken to be
+    /// quick.
     pub fn worst_recovery(&self) -> Duration {
         let trials = self.circuit.half_open_interval.min(self.interval);
         let repeats = self.circuit.success_threshold.get() - 1;
-        self.circuit.recovery_timeout.mul_f64(1.1) + trials.saturating_mul(repeats)
+        // Jitter is added to points of a grid: it does not add up.
+        let jitter = if repeats > 0 { trials.mul_f64(super::schedule::JITTER) } else { Duration::ZERO };
+        self.timeout + self.circuit.recovery_timeout.mul_f64(1.1) + trials.saturating_mul(repeats) + jitter
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::health::circuit::State;
+    use crate::health::test_support::{
+        Chance, api_policy, count, failed, millis, now, policy, secs, succeeded,
+    };
+    use crate::health::{FailureKind, Fraction, Monotonic, Record};
+
+    #[test]
+    fn the_worst_cases_of_the_defaults() {
+        // Found within an interval and its jitter, then five timeouts, each after another interval.
+        assert_eq!(policy("database").worst_detection(), millis(10_500 * 5 + 10_000));
+        // A trial that fails late, a long recovery timeout, two more trials.
+        assert_eq!(policy("database").worst_recovery(), millis(10_000 + 66_000 + 4_100));
+        assert_eq!(api_policy(Kind::Tcp).worst_detection(), millis(5_250 * 2 + 2_000));
+        assert_eq!(api_policy(Kind::Tcp).worst_recovery(), millis(2_000 + 5_500));
+    }
+
+    /// A record that breaks at a moment of its choice, drives its checks until its circuit opens, comes back
+    /// at another and is driven until it closes. Returns how long each took.
+    fn detected_and_recovered(
+        policy: &Policy,
+        healthy_checks: u32,
+        down_for: Duration,
+        failing_takes: &[f64],
+        seed: u64,
+    ) -> (Duration, Duration) {
+        let mut chance = Chance::new(seed);
+        // The ends of the range are the worst cases: draw them often.
+        let mut draw = || match chance.draw().get() {
+            low if low < 0.2 => Fraction::ZERO,
+            high if high > 0.8 => Fraction::new(1.0),
+            middle => Fraction::new(middle),
+        };
+        let quick = millis(1);
+        let mut record = Record::new(Arc::new(policy.clone()), now(Duration::ZERO), draw());
+        let mut broke = Monotonic::ZERO;
+        for _ in 0..healthy_checks {
+            let due = record.due();
+            record.admit(now(due.since_origin())).expect("closed");
+            record.finish(succeeded(due.since_origin(), quick), draw());
+            // Just after a check: nobody will look for a whole interval.
+            broke = due + quick;
+        }
+        let works_again = broke + down_for;
+        let mut takes = failing_takes.iter().cycle();
+        let mut opened = None;
+        loop {
+            let due = record.due();
+            record.admit(now(due.since_origin())).expect("due");
+            if due >= works_again {
+                record.finish(succeeded(due.since_origin(), quick), draw());
+            } else {
+                let share = takes.next().copied().unwrap_or(1.0);
+                let took = policy.timeout.mul_f64(share);
+                record.finish(failed(due.since_origin(), took, FailureKind::Timeout), draw());
+            }
+            let circuit = record.view(record.due()).circuit;
+            match circuit.state {
+                State::Open => {
+                    opened.get_or_insert(circuit.since.mono.since(broke));
+                }
+                State::Closed => {
+                    if let Some(opened) = opened {
+                        return (opened, circuit.since.mono.since(works_again));
+                    }
+                }
+                State::HalfOpen => {}
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_outage_is_found_or_left_later_than_the_worst_case(
+            interval in 1_000u64..30_000, timeout in 100u64..60_000, thresholds in (1u32..7, 1u32..6),
+            recovery in 1_000u64..90_000, half_open in 500u64..20_000,
+            takes in vec(prop_oneof![Just(1.0), Just(0.0), 0.0..=1.0], 1..10),
+            extra in 0u64..200_000, seed: u64,
+        ) {
+            let policy = Policy {
+                interval: millis(interval),
+                timeout: millis(timeout),
+                circuit: circuit::Settings {
+                    failure_threshold: count(thresholds.0),
+                    recovery_timeout: millis(recovery),
+                    success_threshold: count(thresholds.1),
+                    half_open_interval: millis(half_open),
+                },
+                ..policy("database")
+            };
+            let down_for = policy.worst_detection() + millis(extra);
+            let (detection, recovery) = detected_and_recovered(&policy, 3, down_for, &takes, seed);
+            prop_assert!(detection <= policy.worst_detection(), "{detection:?} {:?}", policy.worst_detection());
+            // The trials that succeed take a millisecond each.
+            let quick = millis(1) * thresholds.1;
+            prop_assert!(recovery <= policy.worst_recovery() + quick, "{recovery:?} {:?}", policy.worst_recovery());
+        }
+    }
+
+    #[test]
+    fn the_worst_recovery_does_happen() {
+        let policy = policy("database");
+        let worst = (0..3_000)
+            .map(|n| {
+                let down_for = policy.worst_detection() + millis(n * 37);
+                detected_and_recovered(&policy, 3, down_for, &[1.0], n).1
+            })
+            .max()
+            .expect("some");
+        assert!(worst > policy.worst_recovery() - secs(1), "{worst:?} of {:?}", policy.worst_recovery());
+    }
 
     #[test]
     fn names_need_no_escaping() {

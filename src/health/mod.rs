@@ -18,7 +18,11 @@ pub mod outcome;
 pub mod record;
 pub mod schedule;
 pub mod snapshot;
+#[cfg(test)]
+pub(crate) mod test_support;
 pub mod time;
+#[cfg(test)]
+mod timelines;
 pub mod verdict;
 pub mod window;
 

@@ -27,10 +27,13 @@ pub struct Record {
     schedule: Schedule,
     window: Window,
     history: History,
-    /// Checks finished before the first success.
+    /// Checks that ended before the first success.
     tries_before_success: u32,
     failing_since: Option<Monotonic>,
-    last_success: Option<Monotonic>,
+    last_seen: Option<Arc<Check>>,
+    working_since: Option<Monotonic>,
+    /// When the first of the checks lost since the last result was due.
+    lost_due: Option<Monotonic>,
     last_check: Option<Arc<Check>>,
     last_failure: Option<Arc<Check>>,
     resolved: Vec<IpAddr>,
@@ -50,7 +53,9 @@ impl Record {
             history: History::default(),
             tries_before_success: 0,
             failing_since: None,
-            last_success: None,
+            last_seen: None,
+            working_since: None,
+            lost_due: None,
             last_check: None,
             last_failure: None,
             resolved: Vec::new(),
@@ -75,6 +80,11 @@ impl Record {
         self.schedule.due()
     }
 
+    /// Whether the last check failed.
+    pub fn failing(&self) -> bool {
+        self.failing_since.is_some()
+    }
+
     /// Whether no checks run now, so that a change of addresses is worth looking for.
     pub fn is_open(&self) -> bool {
         self.circuit.state() == State::Open
@@ -97,46 +107,59 @@ impl Record {
     }
 
     /// A check was lost: its task panicked, or hung beyond its timeout and was ended. Nothing is learnt of the
-    /// dependency, so what readers see is left to grow stale; the next check comes at its usual time.
+    /// dependency, so what readers see is left to grow stale, however often that happens; the next check comes
+    /// at its usual time.
     pub fn lost(&mut self, now: Now, draw: Fraction) {
-        self.schedule.advance(now.mono, self.policy.interval, draw);
+        self.lost_due.get_or_insert(self.schedule.due());
+        self.circuit.lost();
+        self.plan_next(now.mono, draw);
     }
 
     /// A check ended.
     pub fn finish(&mut self, check: Check, draw: Fraction) {
         let ended = Now { mono: check.ended(), wall: check.at.wall_at(check.ended()) };
         let before = self.circuit.state();
+        if check.ok() && !self.circuit.succeeded_once() {
+            // What failed before it had come up at all does not make it flaky.
+            self.window.forgive();
+        }
         let latency = check.ok().then_some(check.latency);
         self.window.record(ended.mono, check.attempts, check.failed_attempts(), latency);
         match check.failure() {
             None => {
                 self.circuit.success(ended);
-                self.last_success = Some(ended.mono);
                 self.failing_since = None;
+                self.working_since.get_or_insert(ended.mono);
             }
             Some(failure) => {
                 self.circuit.failure(failure.kind, ended, draw);
+                self.working_since = None;
                 self.failing_since.get_or_insert(ended.mono);
-                if !self.circuit.succeeded_once() {
-                    self.tries_before_success = self.tries_before_success.saturating_add(1);
-                }
             }
         }
         if before != State::Closed && self.circuit.state() == State::Closed {
             self.window.forgive();
         }
+        self.lost_due = None;
         self.note_address(&check, ended);
         self.pool = check.pool;
 
         let check = Arc::new(check);
-        if !check.ok() {
-            self.last_failure = Some(Arc::clone(&check));
-        }
+        let newest = if check.ok() { &mut self.last_seen } else { &mut self.last_failure };
+        *newest = Some(Arc::clone(&check));
         self.history.push(Arc::clone(&check));
         self.last_check = Some(check);
+        self.plan_next(ended.mono, draw);
+    }
+
+    /// A check ended, whether or not it told anything: when the next one is due.
+    fn plan_next(&mut self, ended: Monotonic, draw: Fraction) {
+        if !self.circuit.succeeded_once() {
+            self.tries_before_success = self.tries_before_success.saturating_add(1);
+        }
         match self.circuit.trial_at() {
             Some(trial) => self.schedule.at(trial),
-            None => self.schedule.advance(ended.mono, self.interval(), draw),
+            None => self.schedule.advance(ended, self.interval(), draw),
         }
     }
 
@@ -174,9 +197,10 @@ impl Record {
             policy: Arc::clone(&self.policy),
             circuit: self.circuit.view(),
             succeeded_once: self.circuit.succeeded_once(),
-            next_due: self.due(),
+            next_due: self.lost_due.unwrap_or(self.due()),
             failing_since: self.failing_since,
-            last_success: self.last_success,
+            last_seen: self.last_seen.clone(),
+            working_since: self.working_since,
             last_check: self.last_check.clone(),
             last_failure: self.last_failure.clone(),
             address: self.address,
@@ -185,5 +209,382 @@ impl Record {
             latency: self.window.latency(now),
             pool: self.pool,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::health::snapshot::Status;
+    use crate::health::test_support::{
+        api_policy, count, failed, millis, mono, now, policy, record, run_many, run_next, secs, succeeded,
+    };
+    use crate::health::{FailureKind, Kind};
+
+    const REFUSED: Result<(), FailureKind> = Err(FailureKind::ConnectRefused);
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().expect("an address")
+    }
+
+    /// The gaps between so many checks that come to `outcome`, in milliseconds.
+    fn gaps(record: &mut Record, checks: usize, outcome: Result<(), FailureKind>) -> Vec<u128> {
+        let dues: Vec<Monotonic> = (0..=checks).map(|_| run_next(record, outcome)).collect();
+        dues.windows(2).map(|two| two[1].since(two[0]).as_millis()).collect()
+    }
+
+    /// A record whose circuit has just opened, its trial due after the middle of the recovery timeout.
+    fn open() -> Record {
+        let mut record = record(policy("database"));
+        run_next(&mut record, Ok(()));
+        run_many(&mut record, 5, REFUSED);
+        assert!(record.is_open());
+        record
+    }
+
+    /// The same, half open and waiting for its second trial. Returns when the first one was due.
+    fn half_open() -> (Record, Monotonic) {
+        let mut record = open();
+        let trial = run_next(&mut record, Ok(()));
+        assert_eq!(record.view(trial).circuit.state, State::HalfOpen);
+        (record, trial)
+    }
+
+    #[test]
+    fn a_new_record_is_unknown_and_due_at_once() {
+        let record = Record::new(Arc::new(policy("database")), now(secs(7)), Fraction::new(0.999));
+        assert!(record.due() >= mono(secs(7)) && record.due() <= mono(millis(7_200)));
+        let view = record.view(mono(secs(8)));
+        assert_eq!(view.status(mono(secs(8))), Status::Unknown);
+        assert_eq!((view.last_check, view.last_failure, view.latency, view.pool), (None, None, None, None));
+        assert_eq!(record.history().iter().count(), 0);
+    }
+
+    // The time between checks.
+
+    #[test]
+    fn before_the_first_success_the_startup_interval_doubles_up_to_the_interval() {
+        let mut record = record(policy("database"));
+        let seen = gaps(&mut record, 7, REFUSED);
+        assert_eq!(seen, [1_000, 2_000, 4_000, 8_000, 10_000, 10_000, 10_000]);
+    }
+
+    #[test]
+    fn a_startup_interval_beyond_the_interval_is_the_interval() {
+        let mut record =
+            record(Policy { startup_interval: secs(30), interval: secs(5), ..policy("database") });
+        assert_eq!(gaps(&mut record, 3, REFUSED), [5_000, 5_000, 5_000]);
+    }
+
+    #[test]
+    fn after_a_thousand_tries_the_doubling_has_not_overflowed() {
+        let mut record = record(Policy { startup_interval: secs(9), ..policy("database") });
+        run_many(&mut record, 1_000, REFUSED);
+        assert_eq!(gaps(&mut record, 1, REFUSED), [10_000]);
+    }
+
+    #[test]
+    fn from_the_first_success_on_it_is_the_interval() {
+        let mut record = record(policy("database"));
+        run_many(&mut record, 2, REFUSED);
+        assert_eq!(gaps(&mut record, 2, Ok(())), [10_000, 10_000]);
+        assert_eq!(gaps(&mut record, 2, REFUSED), [10_000, 10_000], "also while it fails again");
+    }
+
+    #[test]
+    fn half_open_the_trials_come_by_the_half_open_interval() {
+        let mut record = open();
+        assert_eq!(gaps(&mut record, 3, Ok(())), [2_000, 2_000, 10_000], "the third success closes it");
+    }
+
+    #[test]
+    fn a_half_open_interval_beyond_the_interval_is_the_interval() {
+        let mut slow = policy("database");
+        slow.circuit.half_open_interval = secs(40);
+        let mut record = record(slow);
+        run_next(&mut record, Ok(()));
+        run_many(&mut record, 5, REFUSED);
+        assert_eq!(gaps(&mut record, 2, Ok(())), [10_000, 10_000]);
+    }
+
+    #[test]
+    fn while_open_the_next_check_is_the_trial() {
+        let mut record = open();
+        let opened = record.view(record.due()).circuit.since.mono;
+        // Without jitter the draw is 0, which is the short end of the recovery timeout.
+        assert_eq!(record.due(), opened + secs(54));
+        assert_eq!(record.view(opened).next_due, record.due());
+        assert_eq!(record.admit(now(record.due().since_origin() - millis(1))), None);
+        assert_eq!(record.admit(now(record.due().since_origin())), Some(Permit::Trial));
+    }
+
+    #[test]
+    fn a_failed_trial_waits_for_another_recovery_timeout() {
+        let mut record = open();
+        let trial = run_next(&mut record, REFUSED);
+        assert_eq!(record.due(), trial + millis(1) + secs(54));
+        assert_eq!(record.view(trial).circuit.opens, 2);
+    }
+
+    #[test]
+    fn a_check_that_outlasts_its_interval_is_followed_at_once() {
+        let mut record = record(policy("database"));
+        run_next(&mut record, Ok(()));
+        record.admit(now(secs(10)));
+        record.finish(failed(secs(10), secs(25), FailureKind::Timeout), Fraction::HALF);
+        assert_eq!(record.due(), mono(secs(35)));
+    }
+
+    // Lost checks.
+
+    #[test]
+    fn a_lost_check_teaches_nothing_and_the_next_comes_at_its_usual_time() {
+        let mut record = record(policy("database"));
+        run_next(&mut record, Ok(()));
+        let before = record.view(mono(secs(1)));
+        record.admit(now(secs(10)));
+        record.lost(now(secs(11)), Fraction::ZERO);
+        let after = record.view(mono(secs(11)));
+        assert_eq!(record.due(), mono(secs(20)));
+        assert_eq!(after.last_check, before.last_check);
+        assert_eq!((after.circuit.failures, after.circuit.successes), (0, 1));
+    }
+
+    #[test]
+    fn a_lost_check_before_the_first_success_is_followed_as_a_failed_one() {
+        let mut record = record(policy("database"));
+        let mut dues = Vec::new();
+        for _ in 0..6 {
+            dues.push(record.due());
+            record.lost(now(record.due().since_origin() + millis(1)), Fraction::ZERO);
+        }
+        let gaps: Vec<u64> = dues.windows(2).map(|two| two[1].since(two[0]).as_secs()).collect();
+        assert_eq!(gaps, [1, 2, 4, 8, 10]);
+    }
+
+    #[test]
+    fn a_lost_trial_is_followed_by_the_next_one_in_the_rhythm_of_trials() {
+        let (mut record, first) = half_open();
+        assert_eq!(record.due(), first + secs(2));
+        assert_eq!(record.admit(now(record.due().since_origin())), Some(Permit::Trial));
+        record.lost(now(record.due().since_origin() + millis(5)), Fraction::ZERO);
+        assert_eq!(record.due(), first + secs(4));
+        assert_eq!(record.admit(now(record.due().since_origin())), Some(Permit::Trial));
+    }
+
+    #[test]
+    fn however_often_checks_are_lost_the_result_grows_stale() {
+        let mut record = record(policy("database"));
+        run_next(&mut record, Ok(()));
+        let due = record.due();
+        let mut at = due;
+        for _ in 0..10 {
+            // Each hangs for its timeout and the grace, and is ended.
+            at = record.due().max(at) + secs(11);
+            record.lost(now(at.since_origin()), Fraction::HALF);
+            assert_eq!(record.view(at).stale_from(), due + secs(20), "as if none had been made");
+        }
+        assert_eq!(record.view(at).status(at), Status::Unknown);
+        run_next(&mut record, Ok(()));
+        let view = record.view(record.due());
+        assert_eq!((view.status(record.due()), view.next_due), (Status::Up, record.due()));
+    }
+
+    // What a check leaves behind.
+
+    #[test]
+    fn a_success_after_failures_leaves_the_last_failure_to_be_read() {
+        let mut record = record(policy("database"));
+        run_many(&mut record, 2, REFUSED);
+        run_next(&mut record, Err(FailureKind::StartingUp));
+        let ok = run_next(&mut record, Ok(()));
+        let view = record.view(ok + millis(1));
+        let kind = |check: &Check| check.failure().map(|f| f.kind);
+        assert_eq!(view.last_failure.as_deref().and_then(kind), Some(FailureKind::StartingUp));
+        assert!(view.last_check.as_ref().is_some_and(|check| check.ok()));
+        assert_eq!((view.failing_since, view.failing_by()), (None, None));
+        assert_eq!(record.history().iter().filter(|check| !check.ok()).count(), 3);
+    }
+
+    #[test]
+    fn remembers_when_it_began_to_fail_and_since_when_it_works() {
+        let mut record = record(policy("database"));
+        run_next(&mut record, Ok(()));
+        run_next(&mut record, Ok(()));
+        let view = record.view(record.due());
+        assert_eq!((view.working_since, view.failing_since), (Some(mono(millis(1))), None));
+        let first_failed = run_next(&mut record, REFUSED);
+        run_next(&mut record, REFUSED);
+        let view = record.view(record.due());
+        assert_eq!(view.failing_since, Some(first_failed + millis(1)));
+        assert_eq!(view.working_since, None);
+        assert_eq!(view.last_success(), Some(mono(millis(10_001))));
+        assert_eq!(view.last_success_began(), Some(mono(secs(10))));
+        let back = run_next(&mut record, Ok(()));
+        run_next(&mut record, Ok(()));
+        let view = record.view(record.due());
+        assert_eq!((view.failing_since, view.working_since), (None, Some(back + millis(1))));
+    }
+
+    #[test]
+    fn the_end_of_a_check_is_shown_on_both_clocks() {
+        let mut record = record(policy("database"));
+        run_next(&mut record, Ok(()));
+        for n in 1..=5 {
+            record.finish(failed(secs(n * 10), secs(3), FailureKind::Timeout), Fraction::HALF);
+        }
+        assert_eq!(record.view(mono(secs(53))).circuit.since, now(secs(53)));
+    }
+
+    #[test]
+    fn a_flaky_dependency_is_forgiven_when_its_circuit_closes() {
+        let mut record = record(policy("database"));
+        run_many(&mut record, 5, Ok(()));
+        run_many(&mut record, 5, REFUSED);
+        assert!(record.is_open() && record.view(record.due()).flaky);
+        run_many(&mut record, 2, Ok(()));
+        assert!(record.view(record.due()).flaky, "half open, nothing is forgiven yet");
+        run_next(&mut record, Ok(()));
+        let view = record.view(record.due());
+        assert_eq!((view.circuit.state, view.flaky), (State::Closed, false));
+        assert_eq!(view.status(record.due()), Status::Up);
+    }
+
+    #[test]
+    fn one_success_makes_it_up_whatever_failed_before_the_first() {
+        let mut record = record(policy("database"));
+        for n in 0..20 {
+            let at = record.due().since_origin();
+            let check = Check { attempts: 3, ..failed(at, millis(1), FailureKind::ConnectRefused) };
+            record.finish(check, Fraction::ZERO);
+            assert_eq!(record.view(record.due()).status(mono(at)), Status::Down, "check {n}");
+        }
+        let first = run_next(&mut record, Ok(()));
+        let view = record.view(first + millis(1));
+        assert_eq!((view.status(first + millis(1)), view.warnings()), (Status::Up, Vec::new()));
+    }
+
+    #[test]
+    fn the_pool_is_as_the_last_check_left_it() {
+        let pool = PoolStats { max: 2, size: 1, ..PoolStats::default() };
+        let mut record = record(policy("database"));
+        record.finish(Check { pool: Some(pool), ..succeeded(secs(0), millis(1)) }, Fraction::ZERO);
+        assert_eq!(record.view(record.due()).pool, Some(pool));
+    }
+
+    // Addresses.
+
+    fn seen_at(at: u64, address: &str, resolved: &[&str]) -> Check {
+        Check {
+            address: Some(SocketAddr::new(ip(address), 5432)),
+            resolved: resolved.iter().map(|text| ip(text)).collect(),
+            ..succeeded(secs(at), millis(1))
+        }
+    }
+
+    #[test]
+    fn a_name_that_leads_elsewhere_is_a_change_of_address() {
+        let mut record = record(policy("database"));
+        record.finish(seen_at(0, "10.0.0.1", &["10.0.0.1"]), Fraction::ZERO);
+        // A pooled connection: nothing was resolved, the address is the same.
+        record.finish(seen_at(10, "10.0.0.1", &[]), Fraction::ZERO);
+        record.finish(seen_at(20, "10.0.0.2", &["10.0.0.2"]), Fraction::ZERO);
+        record.finish(seen_at(30, "10.0.0.2", &["10.0.0.2"]), Fraction::ZERO);
+        let view = record.view(mono(secs(31)));
+        let change = AddressChange { at: now(millis(20_001)).wall, from: ip("10.0.0.1"), to: ip("10.0.0.2") };
+        assert_eq!(view.address_changes[..], [change]);
+        assert_eq!(view.address, Some(SocketAddr::new(ip("10.0.0.2"), 5432)));
+    }
+
+    #[test]
+    fn a_check_that_did_not_get_as_far_as_an_address_keeps_the_last_one() {
+        let mut record = record(policy("database"));
+        record.finish(seen_at(0, "10.0.0.1", &["10.0.0.1"]), Fraction::ZERO);
+        record.finish(failed(secs(10), millis(1), FailureKind::DnsTimeout), Fraction::ZERO);
+        assert_eq!(record.view(mono(secs(11))).address, Some(SocketAddr::new(ip("10.0.0.1"), 5432)));
+    }
+
+    #[test]
+    fn the_newest_twenty_changes_of_address_are_kept() {
+        let mut record = record(policy("database"));
+        for n in 0..=50u64 {
+            let address = format!("10.0.0.{n}");
+            record.finish(seen_at(n * 10, &address, &[&address]), Fraction::ZERO);
+        }
+        let changes = record.view(mono(secs(501))).address_changes;
+        assert_eq!((changes.len(), changes[0].to, changes[19].to), (20, ip("10.0.0.31"), ip("10.0.0.50")));
+    }
+
+    /// Open, after the name had led to 10.0.0.1.
+    fn open_at_an_address() -> Record {
+        let mut record = record(policy("database"));
+        record.finish(seen_at(0, "10.0.0.1", &["10.0.0.1", "10.0.0.9"]), Fraction::ZERO);
+        run_many(&mut record, 5, REFUSED);
+        assert!(record.is_open());
+        record
+    }
+
+    #[test]
+    fn a_new_address_ends_the_wait_at_once() {
+        let mut record = open_at_an_address();
+        let at = now(secs(60));
+        assert!(record.due() > at.mono);
+        record.resolved_while_open(&[ip("10.0.0.1"), ip("10.0.0.2")], at);
+        assert_eq!((record.due(), record.is_open()), (at.mono, false));
+        assert_eq!(record.admit(at), Some(Permit::Trial));
+        let view = record.view(at.mono);
+        let last = view.circuit.transitions.last().expect("one");
+        assert_eq!((last.to, &last.reason), (State::HalfOpen, &Reason::AddressesChanged));
+    }
+
+    #[test]
+    fn addresses_known_before_do_not_end_the_wait() {
+        for addresses in [&["10.0.0.1"][..], &["10.0.0.9", "10.0.0.1"], &[]] {
+            let mut record = open_at_an_address();
+            let due = record.due();
+            let addresses: Vec<IpAddr> = addresses.iter().map(|text| ip(text)).collect();
+            record.resolved_while_open(&addresses, now(secs(60)));
+            assert!(record.is_open() && record.due() == due, "{addresses:?}");
+        }
+    }
+
+    #[test]
+    fn the_same_new_address_ends_only_one_wait() {
+        let mut record = open_at_an_address();
+        record.resolved_while_open(&[ip("10.0.0.2")], now(secs(60)));
+        run_next(&mut record, REFUSED);
+        assert!(record.is_open());
+        let due = record.due();
+        record.resolved_while_open(&[ip("10.0.0.2")], now(secs(65)));
+        assert!(record.is_open() && record.due() == due);
+    }
+
+    #[test]
+    fn a_literal_address_and_a_closed_circuit_are_never_hurried() {
+        let mut literal = open();
+        literal.resolved_while_open(&[ip("10.0.0.2")], now(secs(60)));
+        assert!(literal.is_open());
+
+        let mut closed = record(policy("database"));
+        closed.finish(seen_at(0, "10.0.0.1", &["10.0.0.1"]), Fraction::ZERO);
+        let due = closed.due();
+        closed.resolved_while_open(&[ip("10.0.0.2")], now(secs(1)));
+        assert_eq!(closed.due(), due);
+    }
+
+    // Its own policy.
+
+    #[test]
+    fn goes_by_the_policy_it_was_given() {
+        let mut record = record(api_policy(Kind::Tcp));
+        run_next(&mut record, Ok(()));
+        run_next(&mut record, REFUSED);
+        assert!(!record.is_open());
+        run_next(&mut record, REFUSED);
+        assert!(record.is_open());
+        let trial = run_next(&mut record, Ok(()));
+        let view = record.view(trial + millis(1));
+        assert_eq!((view.circuit.state, view.status(trial + millis(1))), (State::Closed, Status::Up));
+        assert_eq!(record.policy().attempts, count(1));
     }
 }

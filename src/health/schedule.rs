@@ -93,6 +93,58 @@ mod tests {
         assert_eq!(schedule.due(), s(105), "and the grid goes on from there");
     }
 
+    #[test]
+    fn jitter_comes_after_the_grid_point_and_is_spread_over_a_twentieth_of_the_interval() {
+        let due = |draw| {
+            let mut schedule = Schedule::starting(s(0), TEN, Fraction::ZERO);
+            schedule.advance(s(0), TEN, Fraction::new(draw));
+            schedule.due().since_origin()
+        };
+        assert_eq!(due(0.0), TEN);
+        assert_eq!(due(0.5), Duration::from_millis(10_250));
+        assert!(due(1.0) > Duration::from_millis(10_499) && due(1.0) <= Duration::from_millis(10_500));
+    }
+
+    #[test]
+    fn a_stall_of_an_hour_ends_in_one_check() {
+        let mut schedule = Schedule::starting(s(0), TEN, Fraction::ZERO);
+        schedule.advance(s(1), TEN, Fraction::ZERO);
+        assert_eq!(schedule.due(), s(10));
+        // The machine sleeps; the check that was due at 10 s ends an hour late.
+        schedule.advance(s(3_611), TEN, Fraction::HALF);
+        assert_eq!(schedule.due(), s(3_611));
+        let mut checks = 0;
+        while schedule.due() < s(3_711) {
+            schedule.advance(schedule.due(), TEN, Fraction::ZERO);
+            checks += 1;
+        }
+        assert_eq!(checks, 10, "as many as in any other 100 s");
+    }
+
+    #[test]
+    fn a_check_that_ends_on_the_next_grid_point_is_not_late() {
+        let mut schedule = Schedule::starting(s(0), TEN, Fraction::ZERO);
+        schedule.advance(s(10), TEN, Fraction::HALF);
+        assert_eq!(schedule.due(), s(10) + Duration::from_millis(250));
+    }
+
+    #[test]
+    fn a_point_of_its_own_begins_a_new_grid() {
+        let mut schedule = Schedule::starting(s(0), TEN, Fraction::ZERO);
+        schedule.at(s(63));
+        assert_eq!(schedule.due(), s(63));
+        schedule.advance(s(64), Duration::from_secs(2), Fraction::ZERO);
+        assert_eq!(schedule.due(), s(65));
+    }
+
+    #[test]
+    fn the_end_of_time_is_no_panic() {
+        let end = Monotonic::after_origin(Duration::MAX);
+        let mut schedule = Schedule::starting(end, TEN, Fraction::HALF);
+        schedule.advance(end, TEN, Fraction::HALF);
+        assert_eq!(schedule.due(), end);
+    }
+
     proptest! {
         #[test]
         fn the_next_check_is_never_in_the_past_nor_more_than_an_interval_and_its_jitter_away(

@@ -65,14 +65,17 @@ pub struct DependencyView {
     pub circuit: CircuitView,
     /// Whether any check has succeeded since the agent started.
     pub succeeded_once: bool,
-    /// When the next check is due: while one is under way, when that one was due.
+    /// When the next check is due: while one is under way, when that one was due; after lost checks, when the
+    /// first of them was.
     pub next_due: Monotonic,
     /// When the first failed check since the last success ended.
     pub failing_since: Option<Monotonic>,
-    /// When the last successful check ended.
-    pub last_success: Option<Monotonic>,
+    /// When the first successful check since the last failure ended.
+    pub working_since: Option<Monotonic>,
     /// The last check.
     pub last_check: Option<Arc<Check>>,
+    /// The last check that succeeded.
+    pub last_seen: Option<Arc<Check>>,
     /// The last check that failed.
     pub last_failure: Option<Arc<Check>>,
     /// The address last connected to, or tried.
@@ -88,6 +91,16 @@ pub struct DependencyView {
 }
 
 impl DependencyView {
+    /// When the last successful check ended.
+    pub fn last_success(&self) -> Option<Monotonic> {
+        self.last_seen.as_ref().map(|check| check.ended())
+    }
+
+    /// When the last successful check began.
+    pub fn last_success_began(&self) -> Option<Monotonic> {
+        self.last_seen.as_ref().map(|check| check.at.mono)
+    }
+
     /// From this moment on the result is stale: the next one should have come by then, even if its check took
     /// its whole timeout, and one more interval has passed.
     pub fn stale_from(&self) -> Monotonic {
@@ -101,12 +114,13 @@ impl DependencyView {
 
     /// Its status, by itself. [`Snapshot::status`] also knows of fallbacks.
     pub fn status(&self, now: Monotonic) -> Status {
-        let Some(last) = &self.last_check else {
-            return if self.policy.enabled() { Status::Unknown } else { Status::Disabled };
+        if !self.policy.enabled() {
+            return Status::Disabled;
+        }
+        let Some(last) = self.last_check.as_ref().filter(|_| !self.stale(now)) else {
+            return Status::Unknown;
         };
-        if self.stale(now) {
-            Status::Unknown
-        } else if self.known_down() {
+        if self.known_down() {
             Status::Down
         } else if !last.ok() || !self.warnings().is_empty() {
             Status::Degraded
@@ -253,5 +267,251 @@ impl Snapshot {
             .map(|view| view.stale_from())
             .min()
             .unwrap_or(Monotonic::after_origin(std::time::Duration::MAX))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::health::test_support::{
+        failed, millis, mono, name, policy, record, run_many, run_next, secs, snapshot, succeeded, view_after,
+    };
+    use crate::health::{Fraction, Observation};
+
+    const REFUSED: Result<(), FailureKind> = Err(FailureKind::ConnectRefused);
+    const A_NANOSECOND: Duration = Duration::from_nanos(1);
+
+    fn disabled(called: &str) -> DependencyView {
+        view_after(Policy { disabled: Some("no host".into()), ..policy(called) }, &[])
+    }
+
+    fn up(called: &str) -> DependencyView {
+        view_after(policy(called), &[Ok(())])
+    }
+
+    fn down(called: &str) -> DependencyView {
+        view_after(policy(called), &[Ok(()), REFUSED, REFUSED, REFUSED, REFUSED, REFUSED])
+    }
+
+    fn just_after(view: &DependencyView) -> Monotonic {
+        view.last_check.as_ref().expect("a check").ended()
+    }
+
+    #[test]
+    fn unknown_before_any_result_however_long_it_takes() {
+        let view = view_after(policy("database"), &[]);
+        assert_eq!(view.status(Monotonic::ZERO), Status::Unknown);
+        assert_eq!(view.status(mono(secs(86_400))), Status::Unknown);
+        assert!(!view.known_down());
+    }
+
+    #[test]
+    fn down_until_the_first_success_though_the_circuit_is_closed() {
+        let view = view_after(policy("database"), &[REFUSED]);
+        assert_eq!((view.circuit.state, view.status(just_after(&view))), (State::Closed, Status::Down));
+        assert_eq!(view.failing_by(), Some(FailureKind::ConnectRefused));
+        let view = view_after(policy("database"), &[REFUSED, REFUSED, Ok(())]);
+        assert_eq!(view.status(just_after(&view)), Status::Up);
+    }
+
+    #[test]
+    fn failing_below_the_threshold_is_degraded() {
+        for failures in 1..5 {
+            let mut outcomes = vec![Ok(())];
+            outcomes.extend(std::iter::repeat_n(REFUSED, failures));
+            let view = view_after(policy("database"), &outcomes);
+            assert_eq!(view.status(just_after(&view)), Status::Degraded, "after {failures}");
+            assert_eq!(view.failing_by(), Some(FailureKind::ConnectRefused));
+        }
+        let view = down("database");
+        assert_eq!(view.status(just_after(&view)), Status::Down);
+    }
+
+    #[test]
+    fn half_open_after_a_success_is_still_down_by_the_old_failure() {
+        let mut record = record(policy("database"));
+        run_next(&mut record, Ok(()));
+        run_many(&mut record, 4, REFUSED);
+        run_next(&mut record, Err(FailureKind::QueryTimeout));
+        run_many(&mut record, 2, Ok(()));
+        let view = record.view(record.due());
+        assert_eq!((view.circuit.state, view.status(record.due())), (State::HalfOpen, Status::Down));
+        assert_eq!(view.failing_by(), Some(FailureKind::QueryTimeout));
+        run_next(&mut record, Ok(()));
+        let view = record.view(record.due());
+        assert_eq!((view.status(record.due()), view.failing_by()), (Status::Up, None));
+    }
+
+    // Degraded although checks succeed.
+
+    #[test]
+    fn slow_is_longer_than_the_bound_not_as_long() {
+        for (latency, expected) in [(999, Status::Up), (1_000, Status::Up), (1_001, Status::Degraded)] {
+            let mut record = record(policy("database"));
+            record.finish(succeeded(secs(0), millis(latency)), Fraction::ZERO);
+            let view = record.view(mono(secs(2)));
+            assert_eq!(view.status(mono(secs(2))), expected, "{latency} ms");
+            assert_eq!(view.warnings().len(), usize::from(expected == Status::Degraded));
+        }
+    }
+
+    #[test]
+    fn slow_is_judged_by_the_attempt_that_succeeded_not_by_the_pauses_before_it() {
+        let mut record = record(policy("database"));
+        let check = Check { latency: millis(3), attempts: 3, ..succeeded(secs(0), secs(5)) };
+        record.finish(check, Fraction::ZERO);
+        assert_eq!(record.view(mono(secs(6))).status(mono(secs(6))), Status::Up);
+    }
+
+    #[test]
+    fn a_slow_failure_is_not_called_slow() {
+        let mut record = record(policy("database"));
+        run_next(&mut record, Ok(()));
+        record.finish(failed(secs(10), secs(9), FailureKind::Timeout), Fraction::ZERO);
+        assert_eq!(record.view(mono(secs(20))).warnings(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_warning_of_the_kind_degrades() {
+        let mut record = record(policy("database"));
+        let seen =
+            Observation { warnings: vec!["the certificate ends in 3 days".into()], ..Observation::default() };
+        record.finish(Check { outcome: Ok(seen), ..succeeded(secs(0), millis(1)) }, Fraction::ZERO);
+        let view = record.view(mono(secs(1)));
+        assert_eq!(view.status(mono(secs(1))), Status::Degraded);
+        assert_eq!(view.warnings(), ["the certificate ends in 3 days"]);
+    }
+
+    #[test]
+    fn flaky_degrades() {
+        let mut record = record(policy("database"));
+        run_next(&mut record, Ok(()));
+        for n in 1..=4 {
+            // Two of three attempts fail: the check succeeds.
+            record.finish(Check { attempts: 3, ..succeeded(secs(n * 10), millis(1)) }, Fraction::ZERO);
+            let at = mono(secs(n * 10 + 1));
+            let expected = if n < 3 { Status::Up } else { Status::Degraded };
+            assert_eq!(record.view(at).status(at), expected, "{} attempts", 1 + 3 * n);
+        }
+    }
+
+    // Staleness, and what goes before what.
+
+    #[test]
+    fn stale_from_the_first_moment_after_the_bound() {
+        let view = up("database");
+        let bound = view.next_due + secs(10) + secs(10);
+        assert_eq!(bound, mono(secs(30)));
+        assert_eq!(view.status(bound), Status::Up);
+        assert_eq!(view.status(bound + A_NANOSECOND), Status::Unknown);
+        assert_eq!(view.status(mono(Duration::MAX)), Status::Unknown);
+    }
+
+    #[test]
+    fn while_open_the_bound_follows_the_next_trial() {
+        let view = down("database");
+        let trial = view.circuit.trial_at.expect("open");
+        assert_eq!(view.status(trial + secs(20)), Status::Down);
+        assert_eq!(view.status(trial + secs(20) + A_NANOSECOND), Status::Unknown);
+    }
+
+    #[test]
+    fn stale_goes_before_the_circuit_and_disabled_before_stale() {
+        let view = down("database");
+        let late = mono(secs(100_000));
+        assert_eq!(view.status(late), Status::Unknown);
+        assert!(view.known_down(), "what is known of it is still the same");
+
+        let mut view = view;
+        view.policy = Arc::new(Policy { disabled: Some("by hand".into()), ..policy("database") });
+        assert_eq!(view.status(late), Status::Disabled);
+        assert_eq!(view.status(just_after(&view)), Status::Disabled);
+        assert!(!view.stale(late));
+    }
+
+    #[test]
+    fn never_checked_and_disabled_is_disabled() {
+        assert_eq!(disabled("redis").status(mono(secs(86_400))), Status::Disabled);
+    }
+
+    // Several together.
+
+    #[test]
+    fn found_by_name_and_index() {
+        let all = snapshot(vec![up("database"), down("redis")]);
+        let (index, view) = all.get("redis").expect("it is there");
+        assert_eq!((index, view.policy.name.as_str()), (1, "redis"));
+        assert!(all.get("mlflow").is_none() && all.get("no name!").is_none());
+    }
+
+    fn standing_in_for(other: &str, view: DependencyView) -> DependencyView {
+        let policy = Policy { fallback_of: Some(name(other)), ..(*view.policy).clone() };
+        DependencyView { policy: Arc::new(policy), ..view }
+    }
+
+    #[test]
+    fn a_pair_is_degraded_while_one_of_it_is_up() {
+        let at = mono(secs(60));
+        // Both read at a moment at which neither is stale.
+        let fresh = |mut view: DependencyView| {
+            view.next_due = at;
+            view
+        };
+        let unknown = |called| fresh(view_after(policy(called), &[]));
+        for (database, replica, expected) in [
+            (up("database"), up("replica"), [Status::Up, Status::Up]),
+            (down("database"), up("replica"), [Status::Degraded, Status::Up]),
+            (up("database"), down("replica"), [Status::Up, Status::Degraded]),
+            (down("database"), down("replica"), [Status::Down, Status::Down]),
+            (unknown("database"), up("replica"), [Status::Degraded, Status::Up]),
+            (down("database"), unknown("replica"), [Status::Down, Status::Unknown]),
+            (down("database"), disabled("replica"), [Status::Down, Status::Disabled]),
+            (disabled("database"), up("replica"), [Status::Disabled, Status::Up]),
+        ] {
+            let all = snapshot(vec![fresh(database), standing_in_for("database", fresh(replica))]);
+            assert_eq!([all.status(0, at), all.status(1, at)], expected);
+        }
+    }
+
+    #[test]
+    fn a_stand_in_that_is_degraded_still_stands_in_and_a_stale_one_does_not() {
+        let replica = view_after(policy("replica"), &[Ok(()), REFUSED]);
+        let at = mono(secs(50));
+        let database = DependencyView { next_due: at, ..down("database") };
+        let working = DependencyView { next_due: at, ..replica.clone() };
+        let all = snapshot(vec![database.clone(), standing_in_for("database", working)]);
+        assert_eq!([all.status(0, at), all.status(1, at)], [Status::Degraded, Status::Degraded]);
+        let stale = DependencyView { next_due: mono(secs(20)), ..replica };
+        let all = snapshot(vec![database, standing_in_for("database", stale)]);
+        assert_eq!([all.status(0, at), all.status(1, at)], [Status::Down, Status::Unknown]);
+    }
+
+    #[test]
+    fn names_that_refer_to_nothing_are_passed_over() {
+        let lonely = standing_in_for("nothing", down("replica"));
+        let at = just_after(&lonely);
+        assert_eq!(snapshot(vec![lonely]).status(0, at), Status::Down);
+    }
+
+    #[test]
+    fn an_answer_is_true_until_the_next_result_becomes_stale() {
+        let never = mono(Duration::MAX);
+        assert_eq!(snapshot(vec![]).true_until(Monotonic::ZERO), never);
+        assert_eq!(snapshot(vec![disabled("redis")]).true_until(Monotonic::ZERO), never);
+
+        let early = view_after(Policy { interval: secs(5), timeout: secs(2), ..policy("redis") }, &[Ok(())]);
+        let all = snapshot(vec![up("database"), early, disabled("mlflow")]);
+        let (first, second) = (mono(secs(12)), mono(secs(30)));
+        assert_eq!(all.true_until(mono(secs(1))), first);
+        assert_eq!(all.true_until(first), first, "still true at that very moment");
+        let statuses = |at| [all.status(0, at), all.status(1, at)];
+        assert_eq!(statuses(first), [Status::Up, Status::Up]);
+        assert_eq!(statuses(first + A_NANOSECOND), [Status::Up, Status::Unknown]);
+        assert_eq!(all.true_until(first + A_NANOSECOND), second);
+        assert_eq!(statuses(second), [Status::Up, Status::Unknown]);
+        assert_eq!(statuses(second + A_NANOSECOND), [Status::Unknown, Status::Unknown]);
+        assert_eq!(all.true_until(second + A_NANOSECOND), never);
     }
 }

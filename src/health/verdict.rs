@@ -85,7 +85,7 @@ pub fn alb(snapshot: &Snapshot, now: Monotonic) -> Answer {
     let at_fault: Vec<Reason> = snapshot
         .enabled(Impact::Critical)
         .filter(|(index, view)| match view.policy.scope {
-            Scope::Local => view.known_down() && !fails_through_a_shared(snapshot, *index, view),
+            Scope::Local => counts_as_down(snapshot, *index, view, now),
             Scope::Shared => born_broken(view),
         })
         .map(|(_, view)| reason(view, Status::Down))
@@ -98,18 +98,25 @@ pub fn alb(snapshot: &Snapshot, now: Monotonic) -> Answer {
     Answer { status: ServiceStatus::Down, pass: false, reasons: at_fault }
 }
 
+/// A local dependency that is down by a fault of its own, with nothing to take its place. One that never came
+/// up is not made good by a stand-in. Staleness alone is no evidence: what is known is the last result.
+fn counts_as_down(snapshot: &Snapshot, index: usize, view: &DependencyView, now: Monotonic) -> bool {
+    view.known_down()
+        && !(view.succeeded_once && snapshot.has_stand_in(index, now))
+        && !fails_through_a_shared(snapshot, index, view)
+}
+
 /// A shared dependency that this process never reached, for a reason that a bad deployment causes.
 fn born_broken(view: &DependencyView) -> bool {
     !view.succeeded_once && view.failing_by().is_some_and(FailureKind::blames_the_deployment)
 }
 
-/// An API whose health path asks the database fails with the database. It counts as such while it still takes
-/// connections, answers wrongly or too late, and what it depends on is down or has not been seen working
-/// since: the checks of the two are not simultaneous, and taking a task out can wait for the next one.
+/// An API whose health path asks the database fails with the database. Its failure counts as such while it
+/// still takes connections, answers wrongly or too late, and something that it depends on may be the cause.
 fn fails_through_a_shared(snapshot: &Snapshot, index: usize, view: &DependencyView) -> bool {
     let by_status_or_timeout =
         view.last_failure.as_ref().and_then(|check| check.failure()).is_some_and(|f| {
-            f.phase == Phase::Query
+            f.phase > Phase::Connect
                 && matches!(
                     f.kind,
                     FailureKind::UnexpectedStatus | FailureKind::Timeout | FailureKind::QueryTimeout
@@ -117,12 +124,33 @@ fn fails_through_a_shared(snapshot: &Snapshot, index: usize, view: &DependencyVi
         });
     view.policy.kind == Kind::Http
         && by_status_or_timeout
-        && snapshot.depends_on(index).filter(|d| d.policy.enabled() && d.policy.scope == Scope::Shared).any(
-            |d| {
-                d.known_down()
-                    || view.failing_since.is_some_and(|since| d.last_success.is_none_or(|ok| ok < since))
-            },
-        )
+        && snapshot
+            .depends_on(index)
+            .filter(|shared| shared.policy.enabled() && shared.policy.scope == Scope::Shared)
+            .any(|shared| may_be_the_cause(shared, view))
+}
+
+/// Whether a shared dependency can be why this one fails. The checks of the two are not simultaneous, and
+/// taking a task out can wait for the next one, so it can:
+///
+/// - while it is down, or fails below its threshold;
+/// - until a check of it has succeeded that began after this one's first failure: it may not have noticed yet;
+/// - after it has recovered, until it has been seen working again and this one has failed a check that began
+///   later: this one may not have had the chance to recover.
+///
+/// For one that never came up it can only while it is down, and after that: beside a healthy database a start
+/// must not pass for one moment, since that is all that a new target needs.
+fn may_be_the_cause(shared: &DependencyView, failing: &DependencyView) -> bool {
+    let recovered = shared.working_since.filter(|_| shared.last_failure.is_some());
+    let just_recovered = recovered.map(|since| since.max(shared.circuit.since.mono)).is_some_and(|since| {
+        let seen_again = shared.last_success().is_some_and(|ok| ok > since);
+        let failed_since = failing.last_failure.as_ref().is_some_and(|check| check.at.mono >= since);
+        !(seen_again && failed_since)
+    });
+    let may_not_have_noticed =
+        failing.failing_since.is_some_and(|since| shared.last_success_began().is_none_or(|ok| ok < since));
+    let fails = shared.failing_since.is_some();
+    shared.known_down() || just_recovered || (failing.succeeded_once && (fails || may_not_have_noticed))
 }
 
 /// What liveness is judged by. Dependencies are not among it.
@@ -158,4 +186,508 @@ fn reasons(snapshot: &Snapshot, now: Monotonic) -> Vec<Reason> {
 
 fn reason(view: &DependencyView, status: Status) -> Reason {
     Reason { dependency: view.policy.name.clone(), status, failure_kind: view.failing_by() }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::health::circuit::{Settings, State};
+    use crate::health::test_support::{
+        api_policy, count, failed, mono, name, now, phase_of, policy, record, run_many, run_next, secs,
+        snapshot, succeeded, view_after,
+    };
+    use crate::health::{Check, Failure, Fraction, Policy};
+
+    type Outcome = Result<(), FailureKind>;
+    const OK: Outcome = Ok(());
+    const REFUSED: Outcome = Err(FailureKind::ConnectRefused);
+    const NEVER_CHECKED: &[Outcome] = &[];
+
+    /// When all answers here are asked for. Every result is fresh then, unless a test makes it stale.
+    const AT: Monotonic = mono(secs(1_000));
+
+    fn seen(policy: Policy, outcomes: &[Outcome]) -> DependencyView {
+        DependencyView { next_due: AT, ..view_after(policy, outcomes) }
+    }
+
+    fn stale(view: DependencyView) -> DependencyView {
+        let view = DependencyView { next_due: mono(secs(900)), ..view };
+        assert!(view.stale(AT));
+        view
+    }
+
+    /// The contract's words for what becomes of a dependency.
+    #[derive(Debug, Clone, Copy, PartialEq)]
+    enum As {
+        NeverChecked,
+        NeverUp(FailureKind),
+        Up,
+        /// Failing, below the threshold.
+        Failing,
+        Down(FailureKind),
+        Stale,
+        DownAndStale,
+        Disabled,
+    }
+
+    fn view(policy: Policy, what: As) -> DependencyView {
+        let threshold = policy.circuit.failure_threshold.get() as usize;
+        let broken = |kind| [vec![OK], vec![Err(kind); threshold]].concat();
+        match what {
+            As::NeverChecked => seen(policy, NEVER_CHECKED),
+            As::NeverUp(kind) => seen(policy, &[Err(kind)]),
+            As::Up => seen(policy, &[OK]),
+            As::Failing => seen(policy, &[OK, REFUSED]),
+            As::Down(kind) => seen(policy, &broken(kind)),
+            As::Stale => stale(seen(policy, &[OK])),
+            As::DownAndStale => stale(seen(policy, &broken(FailureKind::ConnectRefused))),
+            As::Disabled => seen(Policy { disabled: Some("no host".into()), ..policy }, NEVER_CHECKED),
+        }
+    }
+
+    const NEVER_UP: As = As::NeverUp(FailureKind::ConnectRefused);
+    const DOWN: As = As::Down(FailureKind::ConnectRefused);
+    const ALL: [As; 8] =
+        [As::NeverChecked, NEVER_UP, As::Up, As::Failing, DOWN, As::Stale, As::DownAndStale, As::Disabled];
+
+    fn with(impact: Impact, what: As) -> DependencyView {
+        view(Policy { impact, ..policy("database") }, what)
+    }
+
+    fn local(what: As) -> DependencyView {
+        view(api_policy(Kind::Tcp), what)
+    }
+
+    fn names(answer: &Answer) -> Vec<&str> {
+        answer.reasons.iter().map(|reason| reason.dependency.as_str()).collect()
+    }
+
+    // The status of the service, and readiness.
+
+    #[test]
+    fn a_critical_dependency_gates() {
+        for what in ALL {
+            let expected = match what {
+                As::NeverChecked => ServiceStatus::Starting,
+                As::NeverUp(_) | As::Down(_) | As::Stale | As::DownAndStale => ServiceStatus::Down,
+                As::Failing => ServiceStatus::Degraded,
+                As::Up | As::Disabled => ServiceStatus::Up,
+            };
+            let all = snapshot(vec![with(Impact::Critical, what)]);
+            let answer = ready(&all, AT);
+            assert_eq!((service(&all, AT), answer.status), (expected, expected), "{what:?}");
+            let code = match expected {
+                ServiceStatus::Up | ServiceStatus::Degraded => 200,
+                ServiceStatus::Starting | ServiceStatus::Down | ServiceStatus::Draining => 503,
+            };
+            assert_eq!(answer.code(), code, "{what:?}");
+        }
+    }
+
+    #[test]
+    fn one_that_only_degrades_never_gates() {
+        for what in ALL {
+            let expected = match what {
+                As::Up | As::Disabled => ServiceStatus::Up,
+                _ => ServiceStatus::Degraded,
+            };
+            let all = snapshot(vec![view(policy("api"), As::Up), with(Impact::Degraded, what)]);
+            assert_eq!(service(&all, AT), expected, "{what:?}");
+            assert_eq!((ready(&all, AT).code(), alb(&all, AT).code()), (200, 200), "{what:?}");
+        }
+    }
+
+    #[test]
+    fn one_that_is_only_watched_has_no_influence_at_all() {
+        for what in ALL {
+            for scope in [Scope::Local, Scope::Shared] {
+                let watched = view(Policy { impact: Impact::None, scope, ..policy("watched") }, what);
+                let all = snapshot(vec![view(policy("database"), As::Up), watched]);
+                for answer in [ready(&all, AT), alb(&all, AT), startup(&all)] {
+                    let (status, code) = (answer.status, answer.code());
+                    assert_eq!((status, code, names(&answer)), (ServiceStatus::Up, 200, vec![]), "{what:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_worst_of_several_decides() {
+        let critical = |called, what| view(policy(called), what);
+        let degraded = |called, what| view(Policy { impact: Impact::Degraded, ..policy(called) }, what);
+        for (views, expected) in [
+            (vec![], ServiceStatus::Up),
+            (vec![critical("a", As::Disabled), degraded("b", As::Disabled)], ServiceStatus::Up),
+            (vec![critical("a", As::Up), critical("b", As::Up), degraded("c", As::Up)], ServiceStatus::Up),
+            (vec![critical("a", As::Up), critical("b", As::Failing)], ServiceStatus::Degraded),
+            (vec![critical("a", As::Up), degraded("b", DOWN)], ServiceStatus::Degraded),
+            (vec![critical("a", As::Failing), critical("b", DOWN)], ServiceStatus::Down),
+            (vec![critical("a", DOWN), critical("b", As::NeverChecked)], ServiceStatus::Starting),
+            (vec![critical("a", As::Up), degraded("b", As::NeverChecked)], ServiceStatus::Degraded),
+        ] {
+            assert_eq!(service(&snapshot(views), AT), expected);
+        }
+    }
+
+    #[test]
+    fn half_open_is_still_down() {
+        let mut record = record(policy("database"));
+        run_next(&mut record, OK);
+        run_many(&mut record, 5, REFUSED);
+        run_many(&mut record, 2, OK);
+        let view = DependencyView { next_due: AT, ..record.view(AT) };
+        assert_eq!(view.circuit.state, State::HalfOpen);
+        assert_eq!(service(&snapshot(vec![view]), AT), ServiceStatus::Down);
+    }
+
+    #[test]
+    fn a_fallback_keeps_the_service_degraded_instead_of_down() {
+        let replica = |what| {
+            view(
+                Policy { impact: Impact::Degraded, fallback_of: Some(name("database")), ..policy("replica") },
+                what,
+            )
+        };
+        let all = snapshot(vec![with(Impact::Critical, DOWN), replica(As::Up)]);
+        assert_eq!((service(&all, AT), ready(&all, AT).code()), (ServiceStatus::Degraded, 200));
+        let all = snapshot(vec![with(Impact::Critical, DOWN), replica(DOWN)]);
+        assert_eq!((service(&all, AT), ready(&all, AT).code()), (ServiceStatus::Down, 503));
+    }
+
+    #[test]
+    fn draining_goes_before_everything_and_live_stays() {
+        for what in ALL {
+            let mut all = snapshot(vec![with(Impact::Critical, what)]);
+            all.lifecycle = Lifecycle::Draining;
+            assert_eq!(service(&all, AT), ServiceStatus::Draining, "{what:?}");
+            for answer in [ready(&all, AT), alb(&all, AT)] {
+                assert_eq!((answer.status, answer.code()), (ServiceStatus::Draining, 503), "{what:?}");
+            }
+        }
+        assert_eq!(live(Pulse { registry: secs(0), http: secs(0), runner_lost: false }).code(), 200);
+    }
+
+    #[test]
+    fn the_reasons_are_what_is_not_up_the_critical_ones_first() {
+        let all = snapshot(vec![
+            view(Policy { impact: Impact::Degraded, ..policy("redis") }, DOWN),
+            view(Policy { impact: Impact::None, ..policy("watched") }, DOWN),
+            view(policy("database"), As::Down(FailureKind::QueryTimeout)),
+            view(policy("fine"), As::Up),
+            view(policy("queue"), As::Stale),
+            view(policy("off"), As::Disabled),
+        ]);
+        let reasons = ready(&all, AT).reasons;
+        let seen: Vec<_> =
+            reasons.iter().map(|r| (r.dependency.as_str(), r.status, r.failure_kind)).collect();
+        assert_eq!(
+            seen,
+            [
+                ("database", Status::Down, Some(FailureKind::QueryTimeout)),
+                ("queue", Status::Unknown, None),
+                ("redis", Status::Down, Some(FailureKind::ConnectRefused)),
+            ]
+        );
+    }
+
+    // Startup.
+
+    #[test]
+    fn startup_waits_for_every_critical_success_and_never_takes_it_back() {
+        for what in ALL {
+            let pass = match what {
+                As::NeverChecked | As::NeverUp(_) => false,
+                As::Up | As::Failing | As::Down(_) | As::Stale | As::DownAndStale | As::Disabled => true,
+            };
+            let answer =
+                startup(&snapshot(vec![view(policy("other"), As::Up), with(Impact::Critical, what)]));
+            assert_eq!(answer.pass, pass, "{what:?}");
+            assert_eq!(answer.status == ServiceStatus::Up, pass);
+            assert_eq!(names(&answer), if pass { vec![] } else { vec!["database"] });
+            assert!(startup(&snapshot(vec![with(Impact::Degraded, what)])).pass, "{what:?}");
+        }
+        assert!(startup(&snapshot(vec![])).pass);
+    }
+
+    // The load balancer.
+
+    #[test]
+    fn alb_fails_while_starting() {
+        let all = snapshot(vec![with(Impact::Critical, As::NeverChecked), local(As::Up)]);
+        let answer = alb(&all, AT);
+        assert_eq!((answer.status, answer.code()), (ServiceStatus::Starting, 503));
+        assert_eq!(names(&answer), ["database"]);
+    }
+
+    #[test]
+    fn alb_fails_while_a_local_one_is_down_or_has_not_yet_succeeded() {
+        for what in ALL {
+            let pass = match what {
+                As::NeverChecked | As::NeverUp(_) | As::Down(_) | As::DownAndStale => false,
+                As::Up | As::Failing | As::Disabled => true,
+                // Its last result was good: that it is old is the sidecar's fault.
+                As::Stale => true,
+            };
+            let answer = alb(&snapshot(vec![local(what), with(Impact::Critical, As::Up)]), AT);
+            assert_eq!(answer.pass, pass, "{what:?}");
+            if !pass && what != As::NeverChecked {
+                assert_eq!((answer.status, names(&answer)), (ServiceStatus::Down, vec!["api"]));
+            }
+        }
+    }
+
+    #[test]
+    fn alb_passes_in_a_shared_outage_and_says_degraded() {
+        for what in [DOWN, As::DownAndStale, As::Stale, As::Failing, NEVER_UP] {
+            let all = snapshot(vec![with(Impact::Critical, what), local(As::Up)]);
+            let answer = alb(&all, AT);
+            assert_eq!((answer.status, answer.code()), (ServiceStatus::Degraded, 200), "{what:?}");
+            assert_eq!(names(&answer), ["database"], "and tells why");
+        }
+    }
+
+    #[test]
+    fn alb_fails_for_a_shared_one_that_never_worked_only_where_the_deployment_is_to_blame() {
+        use FailureKind as K;
+        let blamed = [
+            K::DatabaseMissing,
+            K::AuthFailed,
+            K::AccessDenied,
+            K::TlsCertificate,
+            K::TlsRequired,
+            K::DnsNotFound,
+        ];
+        for kind in K::ALL {
+            let never_up = with(Impact::Critical, As::NeverUp(*kind));
+            let answer = alb(&snapshot(vec![local(As::Up), never_up.clone()]), AT);
+            assert_eq!(answer.pass, !blamed.contains(kind), "{kind}");
+            if !answer.pass {
+                assert_eq!(answer.reasons[0].failure_kind, Some(*kind));
+                assert_eq!((answer.status, names(&answer)), (ServiceStatus::Down, vec!["database"]));
+            }
+            // Not being looked at for a while makes it no better and no worse.
+            assert_eq!(alb(&snapshot(vec![stale(never_up)]), AT).pass, answer.pass, "{kind}");
+
+            let once_up = with(Impact::Critical, As::Down(*kind));
+            assert!(alb(&snapshot(vec![local(As::Up), once_up]), AT).pass, "{kind} after a success");
+            let optional = with(Impact::Degraded, As::NeverUp(*kind));
+            assert!(alb(&snapshot(vec![local(As::Up), optional]), AT).pass, "{kind} of an optional one");
+        }
+    }
+
+    #[test]
+    fn alb_goes_by_the_last_failure_of_one_that_never_worked() {
+        let missing = Err(FailureKind::DatabaseMissing);
+        let all = snapshot(vec![seen(policy("database"), &[missing, REFUSED])]);
+        assert!(alb(&all, AT).pass);
+        let all = snapshot(vec![seen(policy("database"), &[REFUSED, missing])]);
+        assert!(!alb(&all, AT).pass);
+    }
+
+    #[test]
+    fn a_stand_in_excuses_a_local_outage_and_no_birth_defect() {
+        let spare = |what| {
+            view(
+                Policy {
+                    name: name("spare"),
+                    fallback_of: Some(name("api")),
+                    impact: Impact::Degraded,
+                    ..api_policy(Kind::Tcp)
+                },
+                what,
+            )
+        };
+        for (api, other, pass) in [
+            (DOWN, As::Up, true),
+            (DOWN, As::Failing, true),
+            (DOWN, DOWN, false),
+            (DOWN, As::Stale, false),
+            (DOWN, As::Disabled, false),
+            (NEVER_UP, As::Up, false),
+        ] {
+            let answer = alb(&snapshot(vec![local(api), spare(other)]), AT);
+            assert_eq!(answer.pass, pass, "{api:?} with {other:?}");
+        }
+    }
+
+    // An API whose health path fails with what it depends on.
+
+    /// An API that is down by this failure, seen in this phase.
+    fn failing_api(kind: Kind, by: FailureKind, phase: Phase) -> DependencyView {
+        let mut view = view(api_policy(kind), As::Down(by));
+        let check = view.last_failure.as_ref().expect("it failed");
+        let failure = Failure::new(phase, by, "scripted");
+        view.last_failure = Some(Arc::new(Check { outcome: Err(failure), ..(**check).clone() }));
+        view
+    }
+
+    fn alb_passes(api: DependencyView, database: As) -> bool {
+        alb(&snapshot(vec![api, with(Impact::Critical, database)]), AT).pass
+    }
+
+    #[test]
+    fn a_local_http_is_excused_by_status_or_timeout_while_the_shared_one_is_down() {
+        for by in FailureKind::ALL {
+            let excused = matches!(
+                by,
+                FailureKind::UnexpectedStatus | FailureKind::Timeout | FailureKind::QueryTimeout
+            );
+            let phase = phase_of(*by);
+            assert_eq!(alb_passes(failing_api(Kind::Http, *by, phase), DOWN), excused, "{by}");
+            assert_eq!(alb_passes(failing_api(Kind::Http, *by, phase), As::DownAndStale), excused, "{by}");
+            assert!(!alb_passes(failing_api(Kind::Tcp, *by, phase), DOWN), "tcp, {by}");
+        }
+    }
+
+    #[test]
+    fn a_timeout_excuses_only_after_tcp_has_connected() {
+        for phase in Phase::ALL {
+            let connected = !matches!(phase, Phase::Dns | Phase::Connect);
+            let api = failing_api(Kind::Http, FailureKind::Timeout, *phase);
+            assert_eq!(alb_passes(api, DOWN), connected, "{phase}");
+        }
+    }
+
+    #[test]
+    fn what_excuses_has_to_be_named_shared_and_enabled() {
+        let by = FailureKind::UnexpectedStatus;
+        let api = |depends_on: &[&str]| {
+            let depends_on = depends_on.iter().map(|other| name(other)).collect();
+            view(Policy { depends_on, ..api_policy(Kind::Http) }, As::Down(by))
+        };
+        let passes = |api, others: Vec<DependencyView>| alb(&snapshot([vec![api], others].concat()), AT).pass;
+        let down = |policy| view(policy, DOWN);
+        assert!(passes(api(&["database"]), vec![down(policy("database"))]));
+        assert!(!passes(api(&[]), vec![down(policy("database"))]), "not named");
+        assert!(!passes(api(&["redis"]), vec![down(policy("database"))]), "another one named");
+        assert!(!passes(api(&["database"]), vec![with(Impact::Critical, As::Disabled)]), "disabled");
+        let neighbour = Policy { scope: Scope::Local, ..policy("database") };
+        assert!(!passes(api(&["database"]), vec![down(neighbour)]), "local");
+        let optional = Policy { impact: Impact::Degraded, ..policy("database") };
+        assert!(passes(api(&["database"]), vec![down(optional)]), "its impact does not matter");
+        let both = api(&["database", "redis"]);
+        assert!(passes(both, vec![view(policy("database"), As::Up), down(policy("redis"))]), "one of two");
+    }
+
+    #[test]
+    fn an_api_that_never_came_up_is_excused_while_the_shared_one_is_down_too() {
+        let api = || view(api_policy(Kind::Http), As::NeverUp(FailureKind::UnexpectedStatus));
+        assert!(alb_passes(api(), DOWN));
+        assert!(alb_passes(api(), NEVER_UP));
+        let refused = view(api_policy(Kind::Http), NEVER_UP);
+        assert!(!alb_passes(refused, DOWN), "nothing listens: that is its own fault");
+    }
+
+    /// An API that fails from 100 s on, every 5 s, last at 130 s, and a database whose checks went like this:
+    /// (began, succeeded); each takes a second.
+    fn excused_with(database: &[(u64, bool)]) -> bool {
+        let failing = |at| {
+            let kind = FailureKind::UnexpectedStatus;
+            failed(secs(at), secs(1), kind)
+        };
+        let working = |at| succeeded(secs(at), secs(1));
+        let mut api = record(api_policy(Kind::Http));
+        api.finish(working(95), Fraction::ZERO);
+        for at in (100..=130).step_by(5) {
+            api.finish(failing(at), Fraction::ZERO);
+        }
+        let quick_to_close = Policy {
+            circuit: Settings {
+                failure_threshold: count(3),
+                success_threshold: count(1),
+                ..policy("database").circuit
+            },
+            ..policy("database")
+        };
+        let mut shared = record(quick_to_close);
+        for (at, ok) in database {
+            shared.admit(now(secs(*at)));
+            shared.finish(if *ok { working(*at) } else { failing(*at) }, Fraction::ZERO);
+        }
+        let fresh = |view| DependencyView { next_due: AT, ..view };
+        alb(&snapshot(vec![fresh(api.view(AT)), fresh(shared.view(AT))]), AT).pass
+    }
+
+    #[test]
+    fn an_api_is_excused_until_it_has_been_seen_failing_with_the_shared_one_working() {
+        let (ok, fails) = (true, false);
+        for (database, excused, why) in [
+            (&[(90, ok)][..], true, "not seen working since the API began to fail"),
+            (&[(90, ok), (100, ok)], true, "that check began before the API's first failure was known"),
+            (&[(90, ok), (101, ok)], false, "it works and the API fails"),
+            (&[(90, ok), (100, fails), (110, fails)], true, "it fails too, though it is not yet down"),
+            (&[(90, ok), (100, fails), (110, fails), (120, fails)], true, "down"),
+            (&[(90, ok), (105, fails), (115, ok)], true, "seen working only once"),
+            (&[(90, ok), (105, fails), (115, ok), (125, ok)], false, "and the API has failed since"),
+            (&[(90, ok), (105, fails), (128, ok), (138, ok)], false, "at 130 s, too"),
+            (&[(90, ok), (105, fails), (130, ok), (140, ok)], true, "the API's next check will tell"),
+            (&[(90, ok), (110, ok), (120, fails)], true, "it may be both"),
+            (&[(50, fails), (90, ok), (101, ok)], false, "a failure long ago excuses nothing"),
+            (
+                &[(90, ok), (91, fails), (92, fails), (93, fails), (160, ok), (170, ok)],
+                true,
+                "closed at 161 s",
+            ),
+            (&[(50, ok), (51, fails), (52, fails), (53, fails), (110, ok), (120, ok)], false, "at 111 s"),
+            (&[(50, ok), (51, fails), (52, fails), (53, fails), (110, ok)], true, "seen once since then"),
+        ] {
+            assert_eq!(excused_with(database), excused, "{database:?}: {why}");
+        }
+    }
+
+    #[test]
+    fn an_api_that_has_not_come_up_yet_is_not_excused_beside_a_database_that_works() {
+        let starting = |at| {
+            let mut api = record(api_policy(Kind::Http));
+            api.finish(failed(secs(at), secs(1), FailureKind::UnexpectedStatus), Fraction::ZERO);
+            DependencyView { next_due: AT, ..api.view(AT) }
+        };
+        for (began, what) in [(0, As::Up), (0, As::Stale), (50, As::Failing)] {
+            assert!(!alb_passes(starting(began), what), "{what:?}");
+        }
+        // But the outage that it started in may have ended a moment ago.
+        let recovered = || seen(policy("database"), &[REFUSED, OK]);
+        assert!(alb(&snapshot(vec![starting(0), recovered()]), AT).pass);
+        let longer = || seen(policy("database"), &[REFUSED, OK, OK]);
+        assert!(alb(&snapshot(vec![starting(0), longer()]), AT).pass, "not tried since");
+        assert!(!alb(&snapshot(vec![starting(2), longer()]), AT).pass, "tried since");
+    }
+
+    #[test]
+    fn half_open_after_a_success_the_api_keeps_its_excuse() {
+        let slow_to_close = Policy { circuit: policy("api").circuit, ..api_policy(Kind::Http) };
+        let mut api = record(slow_to_close);
+        run_next(&mut api, OK);
+        run_many(&mut api, 5, Err(FailureKind::UnexpectedStatus));
+        run_next(&mut api, OK);
+        let api = DependencyView { next_due: AT, ..api.view(AT) };
+        assert_eq!(api.circuit.state, State::HalfOpen);
+        let mut database = seen(policy("database"), &[OK, REFUSED, OK, OK]);
+        assert!(!alb(&snapshot(vec![api.clone(), database.clone()]), AT).pass, "it failed with it working");
+        database.working_since = Some(AT);
+        assert!(alb(&snapshot(vec![api, database]), AT).pass, "it has not failed since");
+    }
+
+    // Liveness.
+
+    #[test]
+    fn live_looks_at_heartbeats_only() {
+        let pulse = |registry, http, runner_lost| {
+            live(Pulse { registry: secs(registry), http: secs(http), runner_lost })
+        };
+        for (registry, http, runner_lost, pass) in [
+            (0, 0, false, true),
+            (9, 9, false, true),
+            (10, 0, false, false),
+            (0, 10, false, false),
+            (0, 0, true, false),
+        ] {
+            let answer = pulse(registry, http, runner_lost);
+            assert_eq!(answer.pass, pass, "{registry} {http} {runner_lost}");
+            let status = if pass { ServiceStatus::Up } else { ServiceStatus::Down };
+            assert_eq!((answer.status, answer.reasons), (status, vec![]));
+        }
+    }
 }
