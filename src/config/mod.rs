@@ -1,7 +1,51 @@
 //! Configuration: YAML and environment become a validated [`Plan`], or a list of all errors.
+//!
+//! In the order in which a value passes: `parse` (text → tree, each value knowing its [`origin`]) → `substitute`
+//! (`${NAME}`) → `layers` with [`mod@env`] (default, files, environment, flags: one tree) → `decode` into `raw`
+//! (types) → `validate` (rules) → [`plan`] and its redacted view, `effective`. [`errors`] gathers what is wrong
+//! on the way.
+//!
+//! The environment comes in as an argument. Files are read here and nowhere later: a plan needs no file but
+//! the certificates that it names.
 
+pub mod duration;
+pub mod effective;
+pub mod env;
+pub mod errors;
+pub mod origin;
+pub mod path;
 pub mod plan;
 pub mod secret;
 
+mod decode;
+mod layers;
+mod locate;
+mod parse;
+mod raw;
+mod read;
+mod substitute;
+mod tree;
+mod validate;
+
+#[cfg(test)]
+mod tests;
+
+pub use errors::ConfigErrors;
+pub use layers::{Overrides, Sources};
 pub use plan::Plan;
 pub use secret::Secret;
+
+use errors::Errors;
+
+/// The plan of these sources, or everything that is wrong with them.
+///
+/// # Errors
+///
+/// All that was found wrong in any layer, with the path of each. No error shows a secret.
+pub fn load(sources: &Sources) -> Result<Plan, ConfigErrors> {
+    let errors = Errors::default();
+    let mut layers = layers::merge(sources, &errors);
+    let files = std::mem::take(&mut layers.files);
+    let plan = validate::validate(layers, &errors);
+    errors.unless_any(plan).map_err(|errors| errors.located(&files))
+}

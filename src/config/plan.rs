@@ -1,6 +1,7 @@
 //! The validated configuration. Every value is resolved, every rule has been checked; nothing past `config/`
 //! sees anything else. Fields are private to `config/`: a plan cannot be made but by validation.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::ops::RangeInclusive;
@@ -11,6 +12,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use url::Url;
 
+use super::effective::View;
 use super::secret::Secret;
 use crate::health::{Policy, closed_set};
 
@@ -35,6 +37,7 @@ pub struct Plan {
     pub(in crate::config) log: LogPlan,
     pub(in crate::config) dependencies: Vec<DependencyPlan>,
     pub(in crate::config) warnings: Vec<String>,
+    pub(in crate::config) view: View,
 }
 
 impl Plan {
@@ -61,6 +64,19 @@ impl Plan {
     /// What is allowed and probably not meant; to be told once at the start.
     pub fn warnings(&self) -> &[String] {
         &self.warnings
+    }
+
+    /// The effective configuration in the shape of the YAML: every default resolved, durations as `10s`,
+    /// secrets as `"***"` where there is one and null where there is none. It holds no secret.
+    pub fn effective(&self) -> &serde_json::Value {
+        &self.view.values
+    }
+
+    /// Where each value of [`Self::effective`] comes from, by its path (`dependencies.database.port`):
+    /// `default`, `file production.yaml`, `variable DATABASE_PORT`, `flag --listen`. Of a dependency that is
+    /// disabled, `enabled` has the reason.
+    pub fn origins(&self) -> &BTreeMap<String, String> {
+        &self.view.origins
     }
 }
 

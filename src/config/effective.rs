@@ -1,0 +1,271 @@
+//! The effective configuration as it may be shown: every default resolved, every secret `***`, and where each
+//! value comes from.
+//!
+//! It is made from the plan and not from the files, so that it cannot show anything but what is used. It has
+//! the shape of the YAML. Secrets are not in it because they are written as `***` where it is made; what comes
+//! from a secret file is found by the tree and covered afterwards, in whatever field it stands.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value, json};
+
+use super::duration::format_duration;
+use super::origin::Origin;
+use super::path::Path;
+use super::plan::{
+    HttpPlan, LogPlan, Nameserver, PostgresPlan, ProbePlan, RedisPlan, ServerPlan, ServicePlan, TlsPlan,
+};
+use super::secret::{REDACTED, Secret};
+use super::tree::Node;
+use super::validate::{Checking, Resolved};
+use crate::health::Policy;
+
+/// What may be shown of a configuration.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct View {
+    /// The values, in the shape of the YAML.
+    pub(super) values: Value,
+    /// Where each comes from, by path.
+    pub(super) origins: BTreeMap<String, String>,
+}
+
+/// The view of a plan in the making. `tree` is what its values came from.
+pub(super) fn view(
+    service: &ServicePlan,
+    server: &ServerPlan,
+    log: &LogPlan,
+    defaults: &Checking,
+    dependencies: &[Resolved],
+    tree: &Node,
+) -> View {
+    let mut values = json!({
+        "service": {"name": service.name, "environment": service.environment},
+        "server": {
+            "listen": server.listen.to_string(),
+            "operator": {"listen": server.operator_listen.map(|listen| listen.to_string())},
+            "admin_token": hidden(server.admin_token.as_ref()),
+            "drain": format_duration(server.drain),
+        },
+        "log": {"filter": log.filter, "format": log.format.map(|format| format.as_str())},
+        "defaults": checking(defaults),
+        "dependencies": dependencies.iter().map(dependency).collect::<Vec<_>>(),
+    });
+    let mut cover = Cover { tree, origins: BTreeMap::new() };
+    if let Value::Object(sections) = &mut values {
+        for (section, value) in sections {
+            match value {
+                Value::Array(entries) => {
+                    for (resolved, entry) in dependencies.iter().zip(entries) {
+                        cover.walk(entry, &Path::of(section).key(resolved.plan.policy.name.as_str()));
+                    }
+                }
+                _ => cover.walk(value, &Path::of(section)),
+            }
+        }
+    }
+    for policy in dependencies.iter().map(|resolved| &resolved.plan.policy) {
+        if let Some(reason) = &policy.disabled {
+            cover.origins.insert(format!("dependencies.{}.enabled", policy.name), reason.clone());
+        }
+    }
+    View { values, origins: cover.origins }
+}
+
+/// Goes over the leaves, asks the tree where each came from, and covers those from secret files.
+struct Cover<'a> {
+    tree: &'a Node,
+    origins: BTreeMap<String, String>,
+}
+
+impl Cover<'_> {
+    fn walk(&mut self, value: &mut Value, path: &Path) {
+        let source = self.source(path);
+        // Above its leaves, too: what is written in one piece (`url`, a list) may be shown in several.
+        if source.is_some_and(|node| node.secret) && !value.is_null() {
+            *value = json!(REDACTED);
+        }
+        match value {
+            Value::Object(map) => map.iter_mut().for_each(|(key, value)| self.walk(value, &path.key(key))),
+            Value::Array(list) if !list.is_empty() => {
+                list.iter_mut().enumerate().for_each(|(n, value)| self.walk(value, &path.index(n)));
+            }
+            _ => {
+                let origin = source.map_or(&Origin::Default, |node| &node.origin);
+                self.origins.insert(path.to_string(), origin.to_string());
+            }
+        }
+    }
+
+    /// What a value came from: what was said of it, or of the same field in `defaults`.
+    fn source(&self, path: &Path) -> Option<&Node> {
+        let inherited = || match path.steps() {
+            [_, _, rest @ ..] if !rest.is_empty() => {
+                let field = rest.iter().fold(Path::of("defaults"), |path, step| path.step(step.clone()));
+                self.tree.get(&field)
+            }
+            _ => None,
+        };
+        self.tree.get(path).or_else(inherited)
+    }
+}
+
+/// A secret as it is shown: that there is one.
+fn hidden(secret: Option<&Secret>) -> Option<&'static str> {
+    secret.map(|_| REDACTED)
+}
+
+fn checking(checking: &Checking) -> Value {
+    let Checking {
+        interval,
+        startup_interval,
+        timeout,
+        connect_timeout,
+        slow_after,
+        attempts,
+        backoff,
+        circuit,
+    } = checking;
+    json!({
+        "interval": format_duration(*interval),
+        "startup_interval": format_duration(*startup_interval),
+        "timeout": format_duration(*timeout),
+        "connect_timeout": format_duration(*connect_timeout),
+        "slow_after": format_duration(*slow_after),
+        "retry": {
+            "attempts": attempts,
+            "initial": format_duration(backoff.initial),
+            "max": format_duration(backoff.max),
+            "multiplier": number(backoff.multiplier),
+            "jitter": backoff.jitter.as_str(),
+        },
+        "circuit": {
+            "failure_threshold": circuit.failure_threshold,
+            "recovery_timeout": format_duration(circuit.recovery_timeout),
+            "success_threshold": circuit.success_threshold,
+            "half_open_interval": format_duration(circuit.half_open_interval),
+        },
+    })
+}
+
+/// `2` and not `2.0`: as it was written.
+fn number(value: f64) -> Value {
+    if value.fract() == 0.0 { json!(value as u64) } else { json!(value) }
+}
+
+fn dependency(resolved: &Resolved) -> Value {
+    let policy: &Policy = &resolved.plan.policy;
+    let mut view = Map::new();
+    let mut add = |part: Value| {
+        if let Value::Object(part) = part {
+            view.extend(part);
+        }
+    };
+    add(json!({
+        "name": policy.name.as_str(),
+        "kind": policy.kind.as_str(),
+        "impact": policy.impact.as_str(),
+        "scope": policy.scope.as_str(),
+        "enabled": policy.enabled(),
+        "depends_on": policy.depends_on.iter().map(|name| name.as_str()).collect::<Vec<_>>(),
+        "fallback_of": policy.fallback_of.as_ref().map(|name| name.as_str()),
+    }));
+    add(probe(&resolved.probe));
+    add(checking(&resolved.checking));
+    for field in &resolved.missing {
+        view.insert((*field).to_owned(), Value::Null);
+    }
+    Value::Object(view)
+}
+
+fn probe(probe: &ProbePlan) -> Value {
+    match probe {
+        ProbePlan::Postgres(plan) => postgres(plan),
+        ProbePlan::Redis(plan) => redis(plan),
+        ProbePlan::Dns(plan) => json!({
+            "query": plan.query,
+            "record": plan.record.as_str(),
+            "nameservers": plan.nameservers.iter().map(nameserver).collect::<Vec<_>>(),
+            "expect": {
+                "addresses": plan.expect_addresses.iter().map(ToString::to_string).collect::<Vec<_>>(),
+                "min": plan.expect_min,
+            },
+        }),
+        ProbePlan::Tcp(plan) => json!({
+            "host": plan.host,
+            "port": plan.port,
+            "tls": tls(plan.tls.as_ref()),
+            "send": hidden(plan.send.as_ref()),
+            "expect": plan.expect,
+        }),
+        ProbePlan::Http(plan) => http(plan),
+    }
+}
+
+fn postgres(plan: &PostgresPlan) -> Value {
+    json!({
+        "host": plan.host,
+        "port": plan.port,
+        "database": plan.database,
+        "user": plan.user,
+        "password": hidden(plan.password.as_ref()),
+        "sslmode": plan.sslmode.as_str(),
+        "root_cert": plan.root_cert,
+        "role": plan.role.as_str(),
+        "pool": {"max": plan.pool_max},
+        "reconnect_every": plan.reconnect_every,
+    })
+}
+
+fn redis(plan: &RedisPlan) -> Value {
+    json!({
+        "host": plan.host,
+        "port": plan.port,
+        "username": plan.username,
+        "password": hidden(plan.password.as_ref()),
+        "tls": tls(plan.tls.as_ref()),
+        "mode": "standalone",
+        "role": plan.role.as_str(),
+        "reconnect_every": plan.reconnect_every,
+    })
+}
+
+fn http(plan: &HttpPlan) -> Value {
+    let mut url = plan.url.clone();
+    if url.query().is_some() {
+        // Many services take a token there.
+        url.set_query(Some(REDACTED));
+    }
+    let headers: Map<String, Value> =
+        plan.headers.iter().map(|(name, _)| (name.clone(), json!(REDACTED))).collect();
+    json!({
+        "url": url.as_str(),
+        "method": plan.method,
+        "headers": headers,
+        "tls": {"verify": plan.tls.verify.as_str(), "root_cert": plan.tls.root_cert},
+        "expect": {
+            "status": plan.expect_status.iter().map(status).collect::<Vec<_>>(),
+            "body": plan.expect_body,
+        },
+    })
+}
+
+fn status(range: &std::ops::RangeInclusive<u16>) -> Value {
+    match (range.start(), range.end()) {
+        (first, last) if first == last => json!(first),
+        (first, last) => json!(format!("{first}-{last}")),
+    }
+}
+
+fn tls(plan: Option<&TlsPlan>) -> Value {
+    match plan {
+        Some(plan) => json!({"enabled": true, "verify": plan.verify.as_str(), "root_cert": plan.root_cert}),
+        None => json!({"enabled": false}),
+    }
+}
+
+fn nameserver(server: &Nameserver) -> String {
+    match server {
+        Nameserver::System => "system".to_owned(),
+        Nameserver::At(address) => address.to_string(),
+    }
+}

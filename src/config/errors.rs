@@ -1,0 +1,232 @@
+//! What is wrong with a configuration: all of it at once, because correcting one error per restart of a task
+//! is a slow way to learn.
+//!
+//! An error says what, where, what is allowed, what to do. It never shows a secret: what may be one is not
+//! quoted (see `quoted`), and a parser's own text is used only where it quotes nothing.
+
+use std::cell::RefCell;
+use std::fmt;
+
+use super::locate::Source;
+use super::origin::Origin;
+use super::path::Path;
+
+/// One thing that is wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigError {
+    what: Box<str>,
+    path: Path,
+    origin: Option<Origin>,
+    position: Option<(usize, usize)>,
+    allowed: Option<Box<str>>,
+    advice: Option<Box<str>>,
+}
+
+impl ConfigError {
+    /// What is wrong; the other parts are added.
+    pub(super) fn new(what: impl Into<String>) -> Self {
+        let what = what.into().into();
+        Self { what, path: Path::default(), origin: None, position: None, allowed: None, advice: None }
+    }
+
+    /// Where.
+    pub(super) fn at(self, path: Path) -> Self {
+        Self { path, ..self }
+    }
+
+    /// Who said it.
+    pub(super) fn from(self, origin: Option<Origin>) -> Self {
+        Self { origin, ..self }
+    }
+
+    /// Line and column, from 1.
+    pub(super) fn position(self, position: Option<(usize, usize)>) -> Self {
+        Self { position, ..self }
+    }
+
+    /// What is allowed there.
+    pub(super) fn allowed(self, allowed: impl Into<String>) -> Self {
+        Self { allowed: Some(allowed.into().into()), ..self }
+    }
+
+    /// What to do.
+    pub(super) fn advice(self, advice: impl Into<String>) -> Self {
+        Self { advice: Some(advice.into().into()), ..self }
+    }
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.what)?;
+        let position = self.position.map(|(line, column)| format!(", line {line} column {column}"));
+        let position = position.unwrap_or_default();
+        match (self.path.is_empty(), &self.origin) {
+            (true, None) => {}
+            (true, Some(origin)) => write!(f, ", in {origin}{position}")?,
+            (false, None) => write!(f, ", at {}", self.path)?,
+            (false, Some(origin)) => write!(f, ", at {} ({origin}{position})", self.path)?,
+        }
+        if let Some(allowed) = &self.allowed {
+            write!(f, "; allowed: {allowed}")?;
+        }
+        if let Some(advice) = &self.advice {
+            write!(f, "; {advice}")?;
+        }
+        Ok(())
+    }
+}
+
+/// All that is wrong; at least one thing. Shown as one line each.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigErrors(Vec<ConfigError>);
+
+impl ConfigErrors {
+    /// The errors, in the order of their finding.
+    pub fn errors(&self) -> &[ConfigError] {
+        &self.0
+    }
+}
+
+impl ConfigErrors {
+    /// With the lines of what stands in these files.
+    pub(super) fn located(mut self, files: &[Source]) -> Self {
+        for error in self.0.iter_mut().filter(|error| error.position.is_none() && !error.path.is_empty()) {
+            if let Some(Origin::File(name)) = &error.origin {
+                let file = files.iter().find(|file| file.name == *name);
+                error.position = file.and_then(|file| file.locate(&error.path));
+            }
+        }
+        self
+    }
+}
+
+impl fmt::Display for ConfigErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (n, error) in self.0.iter().enumerate() {
+            let line_break = if n == 0 { "" } else { "\n" };
+            write!(f, "{line_break}error: {error}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for ConfigErrors {}
+
+/// So many errors are told; a file with more is not a configuration, and each costs another pass over it.
+const MOST: usize = 100;
+
+/// Where errors are gathered. Shared while the tree is walked, hence the cell.
+#[derive(Debug, Default)]
+pub(super) struct Errors(RefCell<Vec<ConfigError>>);
+
+impl Errors {
+    /// Takes one more. The first at a place wins, there and below: what follows from it (a port that could not
+    /// be read is missing afterwards) would only confuse.
+    pub(super) fn push(&self, error: ConfigError) {
+        let mut errors = self.0.borrow_mut();
+        let follows = errors.iter().any(|known| !known.path.is_empty() && error.path.within(&known.path));
+        if !follows && errors.len() < MOST {
+            errors.push(error);
+        }
+        if errors.len() == MOST {
+            errors.push(ConfigError::new(format!("more than {MOST} errors")).advice("correct these first"));
+        }
+    }
+
+    /// Whether no more are told.
+    pub(super) fn full(&self) -> bool {
+        self.0.borrow().len() > MOST
+    }
+
+    /// `value`, if nothing was wrong.
+    pub(super) fn unless_any<T>(self, value: T) -> Result<T, ConfigErrors> {
+        let errors = self.0.into_inner();
+        if errors.is_empty() { Ok(value) } else { Err(ConfigErrors(errors)) }
+    }
+
+    /// Whether nothing was wrong so far.
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.borrow().is_empty()
+    }
+}
+
+/// A value as an error may show it. A URL, or what looks like one, may carry a password; a long text is
+/// rarely helped by being repeated.
+pub(super) fn quoted(text: &str) -> String {
+    if text.contains('@') || text.contains("://") {
+        return "the value (not shown: it may hold a password)".to_owned();
+    }
+    let short: String = text.chars().take(60).flat_map(char::escape_debug).collect();
+    let dots = if text.chars().count() > 60 { "…" } else { "" };
+    format!("`{short}{dots}`")
+}
+
+/// `name` of the `known` that may have been meant by `written`.
+pub(super) fn similar<'a>(written: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    known
+        .into_iter()
+        .map(|name| (strsim::damerau_levenshtein(written, name), name))
+        .filter(|(distance, name)| *distance <= 1 + name.len() / 4)
+        .min()
+        .map(|(_, name)| name)
+}
+
+/// The names as a text: `a`, `b`, `c`.
+pub(super) fn listed<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
+    names.into_iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn says_what_where_what_is_allowed_and_what_to_do() {
+        let error = ConfigError::new("`0` is too small")
+            .at(Path::of("dependencies.database.port"))
+            .from(Some(Origin::File("a.yaml".into())))
+            .allowed("1 to 65535")
+            .advice("correct it");
+        assert_eq!(
+            error.to_string(),
+            "`0` is too small, at dependencies.database.port (file a.yaml); allowed: 1 to 65535; correct it"
+        );
+    }
+
+    #[test]
+    fn one_line_each_and_what_follows_from_an_error_is_not_told() {
+        let errors = Errors::default();
+        errors.push(ConfigError::new("first").at(Path::of("a")));
+        errors.push(ConfigError::new("second").at(Path::of("a")));
+        errors.push(ConfigError::new("below").at(Path::of("a.b")));
+        errors.push(ConfigError::new("third").at(Path::of("b")));
+        let text = errors.unless_any(()).unwrap_err().to_string();
+        assert_eq!(text, "error: first, at a\nerror: third, at b");
+    }
+
+    #[test]
+    fn is_bounded() {
+        let errors = Errors::default();
+        (0..1000).for_each(|n| errors.push(ConfigError::new(n.to_string())));
+        let errors = errors.unless_any(()).unwrap_err();
+        assert_eq!(errors.errors().len(), MOST + 1);
+        assert!(errors.to_string().ends_with("error: more than 100 errors; correct these first"));
+    }
+
+    #[test]
+    fn quotes_no_url_and_nothing_long() {
+        assert_eq!(quoted("70000"), "`70000`");
+        assert!(!quoted("https://u:hunter2@h").contains("hunter2"));
+        assert!(!quoted("u:hunter2@h").contains("hunter2"));
+        assert_eq!(quoted(&"x".repeat(100)).chars().count(), 63);
+        assert_eq!(quoted("a\nb"), "`a\\nb`");
+    }
+
+    #[test]
+    fn finds_what_was_meant() {
+        assert_eq!(similar("intervall", ["interval", "timeout"]), Some("interval"));
+        assert_eq!(similar("hots", ["host", "port"]), Some("host"));
+        assert_eq!(similar("completely", ["host", "port"]), None);
+    }
+}

@@ -1,0 +1,212 @@
+//! The layers, from the lowest: compiled-in default, files in their order, environment, flags. Out comes one
+//! tree whose every value knows its layer.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::decode::fields;
+use super::env::{self, Said};
+use super::errors::{ConfigError, Errors};
+use super::locate::Source;
+use super::origin::Origin;
+use super::parse::parse;
+use super::path::Path;
+use super::raw::{RawChecking, RawDependency};
+use super::read::read_text;
+use super::substitute::{Env, substitute};
+use super::tree::{Content, Map, Node, unnamed};
+
+/// A file may be this large.
+const FILE_LIMIT: u64 = 1024 * 1024;
+
+/// The compiled-in default.
+const DEFAULT: &str = include_str!("../../config/default.yaml");
+
+/// What a configuration is made of.
+#[derive(Debug, Clone, Default)]
+pub struct Sources {
+    /// Files, each laid over the ones before. Where there is none, the variable `SICKBAY_CONFIG` names one.
+    pub files: Vec<PathBuf>,
+    /// The environment.
+    pub env: Env,
+    /// What the command line says.
+    pub overrides: Overrides,
+}
+
+/// Values of flags; they win over everything.
+#[derive(Debug, Clone, Default)]
+pub struct Overrides {
+    /// `--listen`
+    pub listen: Option<String>,
+    /// `--log`
+    pub log: Option<String>,
+    /// `--log-format`
+    pub log_format: Option<String>,
+}
+
+/// The layers in one.
+#[derive(Debug)]
+pub(super) struct Layers {
+    /// The values. `dependencies` is a map by name.
+    pub(super) root: Node,
+    /// What the environment says beside values.
+    pub(super) said: Said,
+    /// The files that were read, for the lines of what is wrong in them.
+    pub(super) files: Vec<Source>,
+}
+
+/// Reads and merges all layers.
+pub(super) fn merge(sources: &Sources, errors: &Errors) -> Layers {
+    let mut root = Node::new(Content::Map(Map::new()), &Origin::Default);
+    let mut files = Vec::new();
+    lay_text(&mut root, DEFAULT, &Origin::Default, None, errors);
+
+    let named = sources.env.get("SICKBAY_CONFIG").filter(|name| !name.is_empty()).map(PathBuf::from);
+    let fallback = named.into_iter().filter(|_| sources.files.is_empty());
+    for file in sources.files.iter().cloned().chain(fallback) {
+        let name: Arc<str> = file.display().to_string().into();
+        let origin = Origin::File(name.clone());
+        match read_text(&file, FILE_LIMIT) {
+            Ok(text) => {
+                let dependencies = lay_text(&mut root, &text, &origin, Some(&sources.env), errors);
+                files.push(Source { name, text, dependencies });
+            }
+            Err(reason) => errors.push(
+                ConfigError::new(format!("the configuration {reason}"))
+                    .from(Some(origin))
+                    .advice("check the path and the permissions"),
+            ),
+        }
+    }
+
+    let said = env::apply(&mut root, &sources.env, errors);
+
+    let Overrides { listen, log, log_format } = &sources.overrides;
+    for (flag, path, value) in [
+        ("--listen", "server.listen", listen),
+        ("--log", "log.filter", log),
+        ("--log-format", "log.format", log_format),
+    ] {
+        if let Some(value) = value {
+            root.set(&Path::of(path), Node::word(value, &Origin::Flag(flag)));
+        }
+    }
+    Layers { root, said, files }
+}
+
+/// Lays one YAML text over the tree; with an environment, its substitutions are made. Tells the names of its
+/// dependencies.
+fn lay_text(root: &mut Node, text: &str, origin: &Origin, env: Option<&Env>, errors: &Errors) -> Vec<String> {
+    let mut node = match parse(text, origin) {
+        Ok(node) => node,
+        Err(error) => {
+            errors.push(error);
+            return Vec::new();
+        }
+    };
+    let names = index_dependencies(&mut node, env, errors);
+    if let Some(env) = env {
+        substitute(&mut node, &Path::default(), env, errors);
+    }
+    expand_tls(&mut node);
+    keep_what_fits_the_kind(root, &node);
+    root.merge(node);
+    names
+}
+
+/// Makes the list of dependencies a map by name. Names are substituted first, because the paths in errors
+/// are made of them. Tells them, in the order of the list.
+fn index_dependencies(root: &mut Node, env: Option<&Env>, errors: &Errors) -> Vec<String> {
+    let path = Path::of("dependencies");
+    let Some(node) = root.get_mut(&path) else { return Vec::new() };
+    let refuse = |node: &Node, path: Path, error: ConfigError| {
+        errors.push(error.at(path).from(Some(node.origin.clone())));
+    };
+    match &node.content {
+        Content::List(_) => {}
+        Content::Null => {
+            *node = Node::new(Content::Map(Map::new()), &node.origin);
+            return Vec::new();
+        }
+        _ => {
+            let error = ConfigError::new(format!("{} is not valid", node.shown()));
+            refuse(node, path, error.allowed("a list of entries, each with a `name` and a `kind`"));
+            *node = Node::new(Content::Map(Map::new()), &node.origin);
+            return Vec::new();
+        }
+    }
+    let empty = Content::Map(Map::new());
+    let Content::List(list) = std::mem::replace(&mut node.content, empty) else { return Vec::new() };
+    let mut names = Vec::new();
+    let mut entries = Map::new();
+    for (n, mut entry) in list.into_iter().enumerate() {
+        let place = path.index(n);
+        if entry.map().is_none() {
+            let error = ConfigError::new(format!("{} is not valid", entry.shown()));
+            refuse(&entry, place, error.allowed("a map with a `name` and a `kind`"));
+            names.push(unnamed(n));
+            continue;
+        }
+        let mut key = unnamed(n);
+        match entry.get_mut(&Path::of("name")) {
+            None => refuse(
+                &entry,
+                place.key("name"),
+                ConfigError::new("the dependency has no name").advice("give it one"),
+            ),
+            Some(name) => {
+                if let Some(env) = env {
+                    substitute(name, &place.key("name"), env, errors);
+                }
+                if name.secret {
+                    let error = ConfigError::new("a name cannot come from a secret file");
+                    refuse(name, place.key("name"), error.advice("write the name, it is shown everywhere"));
+                } else if let Some(name) = name.text() {
+                    key = name.to_owned();
+                }
+            }
+        }
+        names.push(key.clone());
+        if entries.contains_key(&key) {
+            let error = ConfigError::new(format!(
+                "there are two dependencies called {}",
+                super::errors::quoted(&key)
+            ));
+            refuse(&entry, place.key("name"), error.advice("rename one of them, or merge them"));
+            continue;
+        }
+        entries.insert(key, entry);
+    }
+    node.content = Content::Map(entries);
+    names
+}
+
+/// `tls: true` is short for a map, so that layers merge whichever way each is written.
+fn expand_tls(root: &mut Node) {
+    let entries = root.get_mut(&Path::of("dependencies")).and_then(Node::map_mut);
+    for entry in entries.into_iter().flat_map(Map::values_mut) {
+        let Some(tls) = entry.get_mut(&Path::of("tls")) else { continue };
+        if tls.text().is_some() || matches!(tls.content, Content::Bool(_)) {
+            let enabled = tls.clone();
+            tls.content = Content::Map([("enabled".to_owned(), enabled)].into_iter().collect());
+        }
+    }
+}
+
+/// A layer that makes a dependency another kind leaves behind what only the former kind has.
+fn keep_what_fits_the_kind(root: &mut Node, upper: &Node) {
+    let path = Path::of("dependencies");
+    let Some(uppers) = upper.get(&path).and_then(Node::map) else { return };
+    for (name, entry) in uppers {
+        let kind = entry.get(&Path::of("kind")).and_then(Node::text);
+        let Some(lower) = root.get_mut(&path.key(name)) else { continue };
+        let former = lower.get(&Path::of("kind")).and_then(Node::text);
+        if kind.is_some()
+            && kind != former
+            && let Some(map) = lower.map_mut()
+        {
+            let common = [fields::<RawDependency>(), fields::<RawChecking>()].concat();
+            map.retain(|field, _| common.contains(&field.as_str()));
+        }
+    }
+}

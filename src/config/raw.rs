@@ -1,0 +1,364 @@
+//! The YAML as it is written: every field optional, nothing resolved, nothing checked beyond its type.
+//!
+//! The docs of the fields are what the reference and the schema say of them. A dependency's fields are in
+//! three structs (what it is, how it is checked, what its kind needs) and stand side by side in the YAML;
+//! they are told apart by their names and not by serde's `flatten`, which would lose unknown keys.
+
+use std::collections::BTreeMap;
+use std::marker::PhantomData;
+
+use serde::Deserialize as Derive;
+use serde::de::{self, Deserialize, Deserializer, IgnoredAny, Visitor};
+
+use super::Secret;
+use super::decode::SECRET;
+use super::duration::HumanDuration;
+use super::plan::{LogFormat, RecordType, Role, SslMode, Verify};
+use crate::health::backoff::Jitter;
+use crate::health::{Impact, Kind, Scope};
+
+/// The whole file.
+#[derive(Debug, Default, Derive)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Raw {
+    /// What is called how.
+    pub(super) service: Option<RawService>,
+    /// What listens where.
+    pub(super) server: Option<RawServer>,
+    /// What is logged.
+    pub(super) log: Option<RawLog>,
+    /// How dependencies are checked that do not say otherwise.
+    pub(super) defaults: Option<RawChecking>,
+    /// What is watched. Read entry by entry, because each has the fields of its kind.
+    #[serde(rename = "dependencies")]
+    pub(super) _dependencies: Option<IgnoredAny>,
+}
+
+/// `service`
+#[derive(Debug, Default, Derive)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawService {
+    /// The service's name in metrics, events and JSON.
+    pub(super) name: Option<String>,
+    /// The environment's name in metrics, events and JSON.
+    pub(super) environment: Option<String>,
+}
+
+/// `server`
+#[derive(Debug, Default, Derive)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawServer {
+    /// Address and port of the load balancer's listener.
+    pub(super) listen: Option<String>,
+    /// A second listener for operators.
+    pub(super) operator: Option<RawOperator>,
+    /// The bearer token for what changes something; without one, all of that answers 401.
+    pub(super) admin_token: Option<Secret>,
+    /// How long answers go on after SIGTERM.
+    pub(super) drain: Option<HumanDuration>,
+}
+
+/// `server.operator`
+#[derive(Debug, Default, Derive)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawOperator {
+    /// Address and port; with it, the operators' endpoints move away from the load balancer's port.
+    pub(super) listen: Option<String>,
+}
+
+/// `log`
+#[derive(Debug, Default, Derive)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawLog {
+    /// What is logged: `info`, `debug`, `sickbay=debug,warn`.
+    pub(super) filter: Option<String>,
+    /// `json` or `text`; unset: `text` on a terminal, else `json`.
+    pub(super) format: Option<LogFormat>,
+}
+
+/// `defaults`, and the same fields in each dependency.
+#[derive(Debug, Default, Derive)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawChecking {
+    /// From one check to the next.
+    pub(super) interval: Option<HumanDuration>,
+    /// From one check to the next before the first success; doubles up to `interval`.
+    pub(super) startup_interval: Option<HumanDuration>,
+    /// The whole check, retries included.
+    pub(super) timeout: Option<HumanDuration>,
+    /// Each connection attempt; at most `timeout`.
+    pub(super) connect_timeout: Option<HumanDuration>,
+    /// A successful check that took longer makes the dependency `degraded`.
+    pub(super) slow_after: Option<HumanDuration>,
+    /// Attempts within one check.
+    pub(super) retry: Option<RawRetry>,
+    /// When checks stop, and how they come back.
+    pub(super) circuit: Option<RawCircuit>,
+}
+
+/// `retry`
+#[derive(Debug, Default, Derive)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawRetry {
+    /// Attempts in one check, the first included.
+    pub(super) attempts: Option<u64>,
+    /// The pause after the first attempt.
+    pub(super) initial: Option<HumanDuration>,
+    /// The longest pause.
+    pub(super) max: Option<HumanDuration>,
+    /// Each pause is this many times the one before.
+    pub(super) multiplier: Option<f64>,
+    /// `full` spreads each pause over its whole length, `none` keeps it.
+    pub(super) jitter: Option<Jitter>,
+}
+
+/// `circuit`
+#[derive(Debug, Default, Derive)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawCircuit {
+    /// So many failed checks in a row open it.
+    pub(super) failure_threshold: Option<u64>,
+    /// How long it stays open, ±10 %.
+    pub(super) recovery_timeout: Option<HumanDuration>,
+    /// So many successful trials in a row close it.
+    pub(super) success_threshold: Option<u64>,
+    /// From one trial to the next while half open; at most `interval`.
+    pub(super) half_open_interval: Option<HumanDuration>,
+}
+
+/// What every dependency has.
+#[derive(Debug, Default, Derive)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawDependency {
+    /// 1 to 63 lower-case letters, digits, `-` and `_`, beginning with a letter.
+    pub(super) name: Option<String>,
+    /// What is spoken with it: `postgres`, `redis`, `dns`, `tcp`, `http`.
+    pub(super) kind: Option<Kind>,
+    /// What its failure does to the service: `critical`, `degraded`, `none`.
+    pub(super) impact: Option<Impact>,
+    /// Whom it belongs to: `local` (this task) or `shared`; unset: `local` for loopback hosts.
+    pub(super) scope: Option<Scope>,
+    /// Whether it is checked.
+    pub(super) enabled: Option<bool>,
+    /// Dependencies through which this one can fail without being at fault.
+    pub(super) depends_on: Option<Vec<String>>,
+    /// The dependency whose place this one can take.
+    pub(super) fallback_of: Option<String>,
+}
+
+/// What the kind `postgres` has.
+#[derive(Debug, Default, Derive)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawPostgres {
+    /// Name or address. Required.
+    pub(super) host: Option<String>,
+    /// Port.
+    pub(super) port: Option<u64>,
+    /// Database.
+    pub(super) database: Option<String>,
+    /// User.
+    pub(super) user: Option<String>,
+    /// Password. Secret.
+    pub(super) password: Option<Secret>,
+    /// `disable`, `prefer`, `require`, `verify-ca`, `verify-full`, as libpq has them.
+    pub(super) sslmode: Option<SslMode>,
+    /// A PEM file of the authorities to trust; unset or `system`: the system's.
+    pub(super) root_cert: Option<String>,
+    /// The expected role: `any`, `primary`, `replica`.
+    pub(super) role: Option<Role>,
+    /// The connections of the checks.
+    pub(super) pool: Option<RawPool>,
+    /// Every so many checks a new connection is made.
+    pub(super) reconnect_every: Option<u64>,
+}
+
+/// `pool`
+#[derive(Debug, Default, Derive)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawPool {
+    /// Never more connections than this.
+    pub(super) max: Option<u64>,
+}
+
+/// What the kind `redis` has.
+#[derive(Debug, Default, Derive)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawRedis {
+    /// Name or address. Required.
+    pub(super) host: Option<String>,
+    /// Port.
+    pub(super) port: Option<u64>,
+    /// ACL user; unset: the default user.
+    pub(super) username: Option<String>,
+    /// Password. Secret.
+    pub(super) password: Option<Secret>,
+    /// `true`, or a map of TLS settings.
+    pub(super) tls: Option<RawTls>,
+    /// `standalone` is the only mode of this version.
+    pub(super) mode: Option<String>,
+    /// The expected role: `any`, `primary`, `replica`.
+    pub(super) role: Option<Role>,
+    /// Every so many checks a new connection is made.
+    pub(super) reconnect_every: Option<u64>,
+}
+
+/// What the kind `dns` has.
+#[derive(Debug, Default, Derive)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawDns {
+    /// The name to ask for. Required.
+    pub(super) query: Option<String>,
+    /// `A`, `AAAA`, `CNAME`, `SRV`, `TXT`.
+    pub(super) record: Option<RecordType>,
+    /// Servers to ask: `system`, or an address with or without a port.
+    pub(super) nameservers: Option<Vec<String>>,
+    /// What the answer must hold.
+    pub(super) expect: Option<RawDnsExpect>,
+}
+
+/// `expect` of the kind `dns`.
+#[derive(Debug, Default, Derive)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawDnsExpect {
+    /// Networks in which every address must lie.
+    pub(super) addresses: Option<Vec<String>>,
+    /// Records that the answer must have at least.
+    pub(super) min: Option<u64>,
+}
+
+/// What the kind `tcp` has.
+#[derive(Debug, Default, Derive)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawTcp {
+    /// Name or address. Required.
+    pub(super) host: Option<String>,
+    /// Port. Required.
+    pub(super) port: Option<u64>,
+    /// `true`, or a map of TLS settings.
+    pub(super) tls: Option<RawTls>,
+    /// What to send after connecting. Secret.
+    pub(super) send: Option<Secret>,
+    /// What must be in what is received.
+    pub(super) expect: Option<String>,
+}
+
+/// What the kind `http` has.
+#[derive(Debug, Default, Derive)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawHttp {
+    /// `http://` or `https://`. Required. User info becomes an `Authorization` header and is secret.
+    pub(super) url: Option<String>,
+    /// `GET`, `HEAD`, `OPTIONS` or `POST`.
+    pub(super) method: Option<String>,
+    /// Headers to send. The values are secret.
+    pub(super) headers: Option<BTreeMap<String, Secret>>,
+    /// TLS settings of an `https` URL.
+    pub(super) tls: Option<RawTls>,
+    /// What the answer must be.
+    pub(super) expect: Option<RawHttpExpect>,
+}
+
+/// `expect` of the kind `http`.
+#[derive(Debug, Default, Derive)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawHttpExpect {
+    /// Status codes that are fine: `200`, `"200-299"`.
+    pub(super) status: Option<Vec<RawStatus>>,
+    /// What the body must contain.
+    pub(super) body: Option<String>,
+}
+
+/// `tls` of `redis`, `tcp` and `http`; in the YAML also `true` and `false`, which stand for `enabled`.
+#[derive(Debug, Default, Derive)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawTls {
+    /// Whether TLS is spoken; where a map is given, `true` if unset.
+    pub(super) enabled: Option<bool>,
+    /// What of the certificate is verified: `full`, `ca`, `none`.
+    pub(super) verify: Option<Verify>,
+    /// A PEM file of the authorities to trust; unset or `system`: the system's.
+    pub(super) root_cert: Option<String>,
+}
+
+/// One status code, or a range of them: first and last.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct RawStatus(pub(super) u16, pub(super) u16);
+
+impl<'de> Deserialize<'de> for RawStatus {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        const ALLOWED: &str = "a status code from 100 to 599, or a range such as `200-299`";
+        struct Status;
+
+        impl Visitor<'_> for Status {
+            type Value = RawStatus;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(ALLOWED)
+            }
+
+            fn visit_u64<E: de::Error>(self, code: u64) -> Result<RawStatus, E> {
+                self.visit_str(&code.to_string())
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<RawStatus, E> {
+                let (first, last) = text.split_once('-').unwrap_or((text, text));
+                let code = |text: &str| text.parse().ok().filter(|code| (100..=599).contains(code));
+                match (code(first), code(last)) {
+                    (Some(first), Some(last)) if first <= last => Ok(RawStatus(first, last)),
+                    _ => Err(E::custom(ALLOWED)),
+                }
+            }
+        }
+
+        deserializer.deserialize_any(Status)
+    }
+}
+
+impl<'de> Deserialize<'de> for Secret {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Hidden;
+
+        impl<'de> Visitor<'de> for Hidden {
+            type Value = Secret;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a text")
+            }
+
+            fn visit_newtype_struct<D: Deserializer<'de>>(self, inner: D) -> Result<Secret, D::Error> {
+                String::deserialize(inner).map(Secret::new)
+            }
+        }
+
+        deserializer.deserialize_newtype_struct(SECRET, Hidden)
+    }
+}
+
+/// Reads members of closed sets by their one spelling. The core declares them and knows no serde.
+macro_rules! by_name {
+    ($($name:ident),+) => { $(
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                deserializer.deserialize_str(Member(PhantomData, $name::parse, || {
+                    super::errors::listed($name::ALL.iter().map(|member| member.as_str()))
+                }))
+            }
+        }
+    )+ };
+}
+
+by_name!(Kind, Impact, Scope, Jitter, LogFormat, SslMode, Role, Verify, RecordType);
+
+struct Member<T>(PhantomData<T>, fn(&str) -> Option<T>, fn() -> String);
+
+impl<T> Visitor<'_> for Member<T> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&(self.2)())
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<T, E> {
+        (self.1)(text).ok_or_else(|| E::custom((self.2)()))
+    }
+}

@@ -1,0 +1,48 @@
+//! Reading files whose names come from a configuration: never more than a limit, never a pipe that nobody
+//! writes to, and never a byte of the content in an error.
+
+use std::fs::File;
+use std::io::Read as _;
+use std::path::Path;
+
+/// The content of a file as text, or why not.
+pub(super) fn read_text(path: &Path, limit: u64) -> Result<String, String> {
+    let mut file = File::open(path).map_err(|error| reason(&error))?;
+    if !file.metadata().map_err(|error| reason(&error))?.is_file() {
+        return Err("is not a regular file".to_owned());
+    }
+    let mut bytes = Vec::new();
+    // The size is not asked for first: what grows meanwhile, or has no size (/proc), is bounded as well.
+    file.by_ref().take(limit + 1).read_to_end(&mut bytes).map_err(|error| reason(&error))?;
+    if bytes.len() as u64 > limit {
+        return Err(format!("is larger than {} KiB", limit / 1024));
+    }
+    String::from_utf8(bytes).map_err(|_| "is not UTF-8 text".to_owned())
+}
+
+fn reason(error: &std::io::Error) -> String {
+    match error.kind() {
+        std::io::ErrorKind::NotFound => "does not exist".to_owned(),
+        std::io::ErrorKind::PermissionDenied => "may not be read by this user".to_owned(),
+        _ => format!("cannot be read: {error}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refuses_what_is_no_bounded_text() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("f");
+        std::fs::write(&file, "text\n").unwrap();
+        assert_eq!(read_text(&file, 1024), Ok("text\n".into()));
+        std::fs::write(&file, vec![b'x'; 1025]).unwrap();
+        assert_eq!(read_text(&file, 1024), Err("is larger than 1 KiB".into()));
+        std::fs::write(&file, b"\xff\xfe").unwrap();
+        assert_eq!(read_text(&file, 1024), Err("is not UTF-8 text".into()));
+        assert_eq!(read_text(dir.path(), 1024), Err("is not a regular file".into()));
+        assert_eq!(read_text(&dir.path().join("none"), 1024), Err("does not exist".into()));
+    }
+}

@@ -1,0 +1,207 @@
+//! `${NAME}`, `${NAME:-default}`, `${file:/run/secrets/x}` and `$$` in the scalars of a file.
+//!
+//! It runs on the parsed tree: a value can hold whatever it likes and still cannot add a key or end a string.
+//! A scalar that is one substitution and nothing else takes the type of its field (`port: ${PORT}`). What a
+//! file holds is a secret wherever it is used.
+
+use std::collections::BTreeMap;
+
+use super::errors::{ConfigError, Errors};
+use super::path::Path;
+use super::read::read_text;
+use super::tree::{Content, Node};
+
+/// A secret file may be this large.
+const SECRET_LIMIT: u64 = 64 * 1024;
+
+/// What substitutions take their values from.
+pub(super) type Env = BTreeMap<String, String>;
+
+/// Substitutes in all scalars at and below `node`, which stands at `path`.
+pub(super) fn substitute(node: &mut Node, path: &Path, env: &Env, errors: &Errors) {
+    match &mut node.content {
+        Content::Map(map) => {
+            for (key, value) in map {
+                substitute(value, &path.key(key), env, errors);
+            }
+        }
+        Content::List(list) => {
+            for (n, value) in list.iter_mut().enumerate() {
+                substitute(value, &path.index(n), env, errors);
+            }
+        }
+        Content::Text(text) if text.contains('$') => match expand(text, env) {
+            Ok(expanded) => {
+                node.secret |= expanded.secret;
+                node.content = match expanded.whole {
+                    true => Content::Word(expanded.text),
+                    false => Content::Text(expanded.text),
+                };
+            }
+            Err(error) => {
+                errors.push(error.at(path.clone()).from(Some(node.origin.clone())));
+                node.content = Content::Refused;
+            }
+        },
+        _ => {}
+    }
+}
+
+/// A scalar after substitution.
+#[derive(Debug, PartialEq, Eq)]
+struct Expanded {
+    text: String,
+    /// It was one substitution and nothing else.
+    whole: bool,
+    secret: bool,
+}
+
+/// The errors never quote the scalar: it may be half a password.
+fn expand(text: &str, env: &Env) -> Result<Expanded, ConfigError> {
+    let mut expanded = Expanded { text: String::new(), whole: false, secret: false };
+    let mut rest = text;
+    while let Some(dollar) = rest.find('$') {
+        expanded.text.push_str(&rest[..dollar]);
+        let after = &rest[dollar + 1..];
+        rest = if let Some(tail) = after.strip_prefix('$') {
+            expanded.text.push('$');
+            tail
+        } else if let Some(inside) = after.strip_prefix('{') {
+            let (name, tail) = inside.split_once('}').ok_or_else(|| {
+                ConfigError::new("a `${` has no `}`").advice("close it, or write `$$` for a dollar sign")
+            })?;
+            expanded.whole = dollar == 0 && rest.len() == text.len() && tail.is_empty();
+            expanded.secret |= name.starts_with("file:");
+            expanded.text.push_str(&value(name, env)?);
+            tail
+        } else {
+            expanded.text.push('$');
+            after
+        };
+    }
+    expanded.text.push_str(rest);
+    Ok(expanded)
+}
+
+/// The value of what stands between the braces.
+fn value(reference: &str, env: &Env) -> Result<String, ConfigError> {
+    if let Some(file) = reference.strip_prefix("file:") {
+        return secret_file(file);
+    }
+    let (name, default) = match reference.split_once(":-") {
+        Some((name, default)) => (name, Some(default)),
+        None => (reference, None),
+    };
+    let plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    if name.is_empty() || name.starts_with(|c: char| c.is_ascii_digit()) || !name.chars().all(plain) {
+        return Err(ConfigError::new("a `${…}` does not hold the name of a variable")
+            .allowed("`${NAME}`, `${NAME:-default}`, `${file:/path}`")
+            .advice("write `$$` for a dollar sign"));
+    }
+    if default.is_some_and(|default| default.contains("${")) {
+        return Err(ConfigError::new(format!("the default of `${{{name}}}` holds another substitution"))
+            .advice("write the default as plain text"));
+    }
+    // An empty variable counts as unset: that is how task definitions and Compose files pass "nothing".
+    match env.get(name).filter(|value| !value.is_empty()) {
+        Some(value) => Ok(value.clone()),
+        None => default.map(str::to_owned).ok_or_else(|| {
+            ConfigError::new(format!("the variable {name} is not set"))
+                .advice(format!("set it, or give a default: `${{{name}:-…}}`"))
+        }),
+    }
+}
+
+fn secret_file(file: &str) -> Result<String, ConfigError> {
+    let mut text = read_text(file.as_ref(), SECRET_LIMIT).map_err(|reason| {
+        ConfigError::new(format!("the secret file {file} {reason}"))
+            .advice("mount it into this container, readable by its user")
+    })?;
+    if text.ends_with('\n') {
+        text.pop();
+        if text.ends_with('\r') {
+            text.pop();
+        }
+    }
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn env() -> Env {
+        [("HOST", "db"), ("PORT", "5432"), ("EMPTY", ""), ("EVIL", "x\"}\n- ${HOST}")]
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .into()
+    }
+
+    fn plain(text: &str) -> String {
+        expand(text, &env()).unwrap().text
+    }
+
+    #[test]
+    fn takes_variables_defaults_and_dollars() {
+        for (text, expected) in [
+            ("${HOST}", "db"),
+            ("a ${HOST}:${PORT} b", "a db:5432 b"),
+            ("${NONE:-fallback}", "fallback"),
+            ("${NONE:-}", ""),
+            ("${EMPTY:-fallback}", "fallback"),
+            ("${HOST:-fallback}", "db"),
+            ("$$", "$"),
+            ("$${HOST}", "${HOST}"),
+            ("pa$word$", "pa$word$"),
+            ("${EVIL}", "x\"}\n- ${HOST}"),
+        ] {
+            assert_eq!(plain(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn one_whole_substitution_has_no_type_of_its_own() {
+        for (text, whole) in [
+            ("${PORT}", true),
+            ("${N:-1}", true),
+            ("${HOST}${PORT}", false),
+            ("1${PORT}", false),
+            ("$$", false),
+        ] {
+            assert_eq!(expand(text, &env()).unwrap().whole, whole, "{text}");
+        }
+    }
+
+    #[test]
+    fn errors_name_the_variable_and_never_the_scalar() {
+        let error = |text| expand(text, &env()).unwrap_err().to_string();
+        assert_eq!(error("${NONE}"), "the variable NONE is not set; set it, or give a default: `${NONE:-…}`");
+        assert_eq!(error("hunter2${HOST"), "a `${` has no `}`; close it, or write `$$` for a dollar sign");
+        for text in ["${hunter2!}", "${}", "${1A}", "${HOST-hunter2}", "${HOST:?hunter2}"] {
+            assert!(error(text).starts_with("a `${…}` does not hold the name of a variable"), "{text}");
+            assert!(!error(text).contains("hunter2"));
+        }
+        assert!(error("${A:-${B}}").starts_with("the default of `${A}` holds another substitution"));
+    }
+
+    #[test]
+    fn a_file_is_trimmed_once_and_secret() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("secret");
+        for (content, expected) in [
+            ("hunter2\n", "hunter2"),
+            ("hunter2", "hunter2"),
+            ("a\n\n", "a\n"),
+            ("a\r\n", "a"),
+            (" a ", " a "),
+        ] {
+            std::fs::write(&file, content).unwrap();
+            let expanded = expand(&format!("${{file:{}}}", file.display()), &env()).unwrap();
+            assert_eq!(expanded, Expanded { text: expected.into(), whole: true, secret: true });
+        }
+        let missing = expand("${file:/nonexistent/x}", &env()).unwrap_err().to_string();
+        assert_eq!(
+            missing,
+            "the secret file /nonexistent/x does not exist; mount it into this container, readable by its user"
+        );
+    }
+}

@@ -1,0 +1,188 @@
+//! A place in the tree while it is validated: what stands there for error texts, and where errors go.
+
+use std::net::IpAddr;
+use std::num::NonZeroU32;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use crate::config::duration::{HumanDuration, format_duration};
+use crate::config::errors::{ConfigError, Errors, quoted};
+use crate::config::origin::Origin;
+use crate::config::path::Path;
+use crate::config::tree::{Content, Node};
+
+/// A place in the tree.
+#[derive(Clone)]
+pub(super) struct Cursor<'a> {
+    root: &'a Node,
+    errors: &'a Errors,
+    path: Path,
+}
+
+/// No duration of a configuration is longer: a check once a day is no health check, and what is far longer
+/// overflows clocks.
+const LONGEST: Duration = Duration::from_secs(24 * 3600);
+
+impl<'a> Cursor<'a> {
+    /// The top.
+    pub(super) fn new(root: &'a Node, errors: &'a Errors) -> Self {
+        Self { root, errors, path: Path::default() }
+    }
+
+    /// One step down.
+    pub(super) fn key(&self, key: &str) -> Self {
+        Self { path: self.path.key(key), ..self.clone() }
+    }
+
+    /// An element of the list that stands here.
+    pub(super) fn index(&self, index: usize) -> Self {
+        Self { path: self.path.index(index), ..self.clone() }
+    }
+
+    /// Where this is.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Where errors go.
+    pub(super) fn errors(&self) -> &'a Errors {
+        self.errors
+    }
+
+    fn node(&self) -> Option<&'a Node> {
+        self.root.get(&self.path)
+    }
+
+    /// Which layer said it, if one did.
+    pub(super) fn origin(&self) -> Option<&'a Origin> {
+        self.node().map(|node| &node.origin)
+    }
+
+    /// Whether somebody else than we said it.
+    pub(super) fn explicit(&self) -> bool {
+        self.origin().is_some_and(|origin| *origin != Origin::Default)
+    }
+
+    /// Whether it holds the content of a secret file.
+    pub(super) fn secret(&self) -> bool {
+        self.node().is_some_and(|node| node.secret)
+    }
+
+    /// Whether it is a list that was written with nothing in it.
+    pub(super) fn empty_list(&self) -> bool {
+        matches!(self.node().map(|node| &node.content), Some(Content::List(list)) if list.is_empty())
+    }
+
+    /// A value that stands here, as an error may name it.
+    pub(super) fn shown(&self, value: &str) -> String {
+        if self.secret() {
+            "the value (not shown: it comes from a secret file)".to_owned()
+        } else {
+            quoted(value)
+        }
+    }
+
+    /// Records that what stands here is wrong.
+    pub(super) fn refuse(&self, error: ConfigError) {
+        self.errors.push(error.at(self.path.clone()).from(self.origin().cloned()));
+    }
+
+    /// Records that nothing stands here.
+    pub(super) fn required(&self, advice: &str) {
+        let field = self.last();
+        self.errors
+            .push(ConfigError::new(format!("`{field}` is required")).at(self.path.clone()).advice(advice));
+    }
+
+    /// Records that somebody unset what we had set.
+    pub(super) fn unset(&self) {
+        self.required("set it, or leave it out for the compiled-in default");
+    }
+
+    fn last(&self) -> String {
+        let text = self.path.to_string();
+        text.rsplit('.').next().unwrap_or_default().to_owned()
+    }
+
+    /// The number, if it is in the range; 1 for what was refused.
+    pub(super) fn number(&self, value: u64, range: RangeInclusive<u32>) -> NonZeroU32 {
+        match u32::try_from(value).ok().filter(|value| range.contains(value)).and_then(NonZeroU32::new) {
+            Some(value) => value,
+            None => {
+                let what = format!("{} is out of range", self.shown(&value.to_string()));
+                self.refuse(ConfigError::new(what).allowed(format!("{} to {}", range.start(), range.end())));
+                NonZeroU32::MIN
+            }
+        }
+    }
+
+    /// The port; 1 for what was refused.
+    pub(super) fn port(&self, value: u64) -> u16 {
+        u16::try_from(self.number(value, 1..=65535).get()).unwrap_or(1)
+    }
+
+    /// The duration, if it is at least `least` and at most a day.
+    pub(super) fn duration(&self, HumanDuration(value): HumanDuration, least: Duration) -> Duration {
+        if value < least || value > LONGEST {
+            let what = format!("{} is out of range", self.shown(&format_duration(value)));
+            let allowed = format!("{} to 24h", format_duration(least));
+            self.refuse(ConfigError::new(what).allowed(allowed));
+        }
+        value
+    }
+
+    /// A host: a name or an address, nothing else.
+    pub(super) fn host(&self, value: String) -> String {
+        let refuse = |what: &str, advice: &str| {
+            let what = format!("{} is {what}", self.shown(&value));
+            self.refuse(ConfigError::new(what).allowed("a host name or an IP address").advice(advice));
+        };
+        if value.contains("://") {
+            refuse("a URL and no host", "write its host alone");
+        } else if value.parse::<IpAddr>().is_err() {
+            if value.starts_with('/') {
+                refuse("a path and no host", "Unix sockets are not supported");
+            } else if value.contains(':') {
+                refuse("no host", "write the port into `port`");
+            } else if !host_name(&value) {
+                refuse("no host", "correct it");
+            }
+        }
+        value
+    }
+
+    /// A text that is to be shown and used as a name, and so cannot be secret.
+    pub(super) fn public(&self, value: String) -> String {
+        if self.secret() {
+            let error = ConfigError::new("a name cannot come from a secret file");
+            self.refuse(error.advice("write the name, it is shown everywhere"));
+        } else if value.is_empty() || value.len() > 255 || value.chars().any(char::is_control) {
+            let what = format!("{} is no name", self.shown(&value));
+            self.refuse(ConfigError::new(what).allowed("1 to 255 characters"));
+        }
+        value
+    }
+}
+
+/// What a resolver can be asked: labels of letters, digits, `-` and `_`.
+fn host_name(text: &str) -> bool {
+    let text = text.strip_suffix('.').unwrap_or(text);
+    let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    let label = |label: &str| !label.is_empty() && label.len() <= 63 && label.chars().all(plain);
+    text.len() <= 253 && text.split('.').all(label)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn host_names() {
+        for good in ["db", "db.internal", "a-1.b_c", "db.internal.", "1.example"] {
+            assert!(host_name(good), "{good}");
+        }
+        for bad in ["", ".", "a..b", "a b", "a/b", "ä.example", &"a".repeat(64), &"a.".repeat(128)] {
+            assert!(!host_name(bad), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//! What each kind of dependency needs, and what holds where it is not said.
+//!
+//! A target that is not named is no error here: its fields are listed as missing, and the dependency decides
+//! whether that disables it. What stands in the plan for them meanwhile is never used.
+
+mod http;
+
+use std::net::{IpAddr, SocketAddr};
+
+use ipnet::IpNet;
+
+use super::cursor::Cursor;
+use super::tls::{root_cert, tls};
+use crate::config::Secret;
+use crate::config::errors::ConfigError;
+use crate::config::plan::{
+    DnsPlan, Nameserver, PostgresPlan, ProbePlan, RecordType, RedisPlan, Role, SslMode, TcpPlan,
+};
+use crate::config::raw::{RawDns, RawHttp, RawPostgres, RawRedis, RawTcp};
+
+/// The fields of a kind, as they were written.
+#[derive(Debug)]
+pub(super) enum RawKind {
+    Postgres(RawPostgres),
+    Redis(RawRedis),
+    Dns(RawDns),
+    Tcp(RawTcp),
+    Http(RawHttp),
+}
+
+/// A kind's part of a plan.
+#[derive(Debug)]
+pub(super) struct Asked {
+    pub(super) probe: ProbePlan,
+    /// The host that decides about the scope; `None` where there is no such thing.
+    pub(super) host: Option<String>,
+    /// Required fields that nobody set.
+    pub(super) missing: Vec<&'static str>,
+}
+
+/// Every so many checks a new connection is made: once a minute by default.
+const RECONNECT_EVERY: u64 = 6;
+
+/// Resolves and validates the fields of a kind.
+pub(super) fn asked(raw: RawKind, used: bool, at: &Cursor<'_>, warnings: &mut Vec<String>) -> Asked {
+    match raw {
+        RawKind::Postgres(raw) => postgres(raw, used, at),
+        RawKind::Redis(raw) => redis(raw, used, at),
+        RawKind::Dns(raw) => dns(raw, at),
+        RawKind::Tcp(raw) => tcp(raw, used, at),
+        RawKind::Http(raw) => http::http(raw, used, at, warnings),
+    }
+}
+
+/// Takes a required value, or notes that it is missing.
+fn take<T: Default>(value: Option<T>, field: &'static str, missing: &mut Vec<&'static str>) -> T {
+    value.unwrap_or_else(|| {
+        missing.push(field);
+        T::default()
+    })
+}
+
+fn host(value: Option<String>, at: &Cursor<'_>, missing: &mut Vec<&'static str>) -> String {
+    let value = value.filter(|host| !host.is_empty()).map(|host| at.key("host").host(host));
+    take(value, "host", missing)
+}
+
+fn filled(secret: Option<Secret>) -> Option<Secret> {
+    secret.filter(|secret| !secret.expose().is_empty())
+}
+
+fn postgres(raw: RawPostgres, used: bool, at: &Cursor<'_>) -> Asked {
+    let mut missing = Vec::new();
+    let host = host(raw.host, at, &mut missing);
+    let plan = PostgresPlan {
+        host: host.clone(),
+        port: at.key("port").port(raw.port.unwrap_or(5432)),
+        database: raw.database.unwrap_or_else(|| "postgres".to_owned()),
+        user: raw.user.unwrap_or_else(|| "postgres".to_owned()),
+        password: filled(raw.password),
+        sslmode: raw.sslmode.unwrap_or(SslMode::Prefer),
+        root_cert: root_cert(raw.root_cert, used, &at.key("root_cert")),
+        role: raw.role.unwrap_or(Role::Any),
+        pool_max: at.key("pool").key("max").number(raw.pool.and_then(|pool| pool.max).unwrap_or(2), 1..=100),
+        reconnect_every: at
+            .key("reconnect_every")
+            .number(raw.reconnect_every.unwrap_or(RECONNECT_EVERY), 1..=10_000),
+    };
+    Asked { probe: ProbePlan::Postgres(plan), host: Some(host), missing }
+}
+
+fn redis(raw: RawRedis, used: bool, at: &Cursor<'_>) -> Asked {
+    if let Some(mode) = raw.mode.filter(|mode| mode != "standalone") {
+        let at = at.key("mode");
+        let what = match mode.as_str() {
+            "sentinel" | "cluster" => format!("the mode `{mode}` is not yet supported in this version"),
+            _ => format!("{} is not valid", at.shown(&mode)),
+        };
+        at.refuse(ConfigError::new(what).allowed("`standalone`"));
+    }
+    let mut missing = Vec::new();
+    let host = host(raw.host, at, &mut missing);
+    let plan = RedisPlan {
+        host: host.clone(),
+        port: at.key("port").port(raw.port.unwrap_or(6379)),
+        username: raw.username,
+        password: filled(raw.password),
+        tls: tls(raw.tls, used, &at.key("tls")),
+        role: raw.role.unwrap_or(Role::Any),
+        reconnect_every: at
+            .key("reconnect_every")
+            .number(raw.reconnect_every.unwrap_or(RECONNECT_EVERY), 1..=10_000),
+    };
+    Asked { probe: ProbePlan::Redis(plan), host: Some(host), missing }
+}
+
+fn tcp(raw: RawTcp, used: bool, at: &Cursor<'_>) -> Asked {
+    let mut missing = Vec::new();
+    let host = host(raw.host, at, &mut missing);
+    let plan = TcpPlan {
+        host: host.clone(),
+        port: take(raw.port.map(|port| at.key("port").port(port)), "port", &mut missing),
+        tls: tls(raw.tls, used, &at.key("tls")),
+        send: filled(raw.send),
+        expect: raw.expect.filter(|expect| !expect.is_empty()),
+    };
+    Asked { probe: ProbePlan::Tcp(plan), host: Some(host), missing }
+}
+
+fn dns(raw: RawDns, at: &Cursor<'_>) -> Asked {
+    let mut missing = Vec::new();
+    let query = raw.query.filter(|query| !query.is_empty()).map(|query| name(query, &at.key("query")));
+    let record = raw.record.unwrap_or(RecordType::A);
+    let servers_at = at.key("nameservers");
+    let servers = raw.nameservers.unwrap_or_else(|| vec!["system".to_owned()]);
+    if servers_at.empty_list() {
+        servers_at
+            .refuse(ConfigError::new("the list is empty").allowed("at least one of `system` or an address"));
+    }
+    let nameservers =
+        servers.iter().enumerate().filter_map(|(n, text)| nameserver(text, &servers_at.index(n)));
+    let expect = raw.expect.unwrap_or_default();
+    let addresses_at = at.key("expect").key("addresses");
+    let addresses = expect.addresses.unwrap_or_default();
+    if !addresses.is_empty() && !matches!(record, RecordType::A | RecordType::Aaaa) {
+        let what = format!("a record of type {record} has no addresses");
+        addresses_at.refuse(ConfigError::new(what).advice("ask for `A` or `AAAA`, or remove the networks"));
+    }
+    let plan = DnsPlan {
+        query: take(query, "query", &mut missing),
+        record,
+        nameservers: nameservers.collect(),
+        expect_addresses: addresses
+            .iter()
+            .enumerate()
+            .filter_map(|(n, t)| network(t, &addresses_at.index(n)))
+            .collect(),
+        expect_min: at.key("expect").key("min").number(expect.min.unwrap_or(1), 1..=100),
+    };
+    Asked { probe: ProbePlan::Dns(plan), host: None, missing }
+}
+
+fn name(query: String, at: &Cursor<'_>) -> String {
+    if query.parse::<IpAddr>().is_ok() {
+        let what = format!("{} is an address and no name", at.shown(&query));
+        at.refuse(ConfigError::new(what).allowed("a name to resolve"));
+        return query;
+    }
+    at.host(query)
+}
+
+fn nameserver(text: &str, at: &Cursor<'_>) -> Option<Nameserver> {
+    let server = match text {
+        "system" => Some(Nameserver::System),
+        _ => text
+            .parse::<SocketAddr>()
+            .ok()
+            .or_else(|| text.parse::<IpAddr>().ok().map(|ip| SocketAddr::new(ip, 53)))
+            .map(Nameserver::At),
+    };
+    if server.is_none() {
+        let what = format!("{} is no name server", at.shown(text));
+        at.refuse(ConfigError::new(what).allowed("`system`, or an IP address with or without a port"));
+    }
+    server
+}
+
+/// A network, or one address as a network of itself.
+fn network(text: &str, at: &Cursor<'_>) -> Option<IpNet> {
+    let network = text.parse().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from));
+    if network.is_none() {
+        let what = format!("{} is no network", at.shown(text));
+        at.refuse(ConfigError::new(what).allowed("a network such as `10.0.0.0/8`, or an address"));
+    }
+    network
+}

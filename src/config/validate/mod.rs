@@ -1,0 +1,136 @@
+//! Raw → plan: every rule between and about values, each with its error.
+//!
+//! Nothing stops at the first error. A value that was refused is replaced by one that can be gone on with; no
+//! plan is made of it in the end.
+
+mod checking;
+mod cursor;
+mod dependency;
+mod kind;
+mod tls;
+
+pub(super) use checking::Checking;
+pub(super) use dependency::Resolved;
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use cursor::Cursor;
+
+use super::Secret;
+use super::decode::decode;
+use super::effective;
+use super::errors::{ConfigError, Errors};
+use super::layers::Layers;
+use super::path::Path;
+use super::plan::{LogPlan, Plan, ServerPlan, ServicePlan};
+use super::raw::{Raw, RawLog, RawServer, RawService};
+
+/// The plan of the merged layers. Valid if `errors` is empty afterwards.
+pub(super) fn validate(mut layers: Layers, errors: &Errors) -> Plan {
+    let raw: Raw = decode(&mut layers.root, &Path::default(), errors);
+    let sections = dependency::decode_all(&mut layers.root, errors);
+
+    let root = Cursor::new(&layers.root, errors);
+    let service = service(raw.service.unwrap_or_default(), &root.key("service"));
+    let server = server(raw.server.unwrap_or_default(), &root.key("server"));
+    let log = log(raw.log.unwrap_or_default(), &root.key("log"));
+    let defaults = checking::checking(raw.defaults.unwrap_or_default(), None, &root.key("defaults"));
+
+    let mut warnings = layers.said.warnings;
+    let dependencies = dependency::resolve_all(
+        sections,
+        &defaults,
+        &layers.said.disabled,
+        &root.key("dependencies"),
+        &mut warnings,
+    );
+
+    let view = effective::view(&service, &server, &log, &defaults, &dependencies, &layers.root);
+    let dependencies = dependencies.into_iter().map(|resolved| resolved.plan).collect();
+    Plan { service, server, log, dependencies, warnings, view }
+}
+
+/// A value that the compiled-in default gives, so that it is missing only where somebody unset it.
+fn given<T>(value: Option<T>, at: &Cursor<'_>) -> Option<T> {
+    if value.is_none() {
+        at.unset();
+    }
+    value
+}
+
+fn service(raw: RawService, at: &Cursor<'_>) -> ServicePlan {
+    let name = |field: &str, value: Option<String>| {
+        let at = at.key(field);
+        given(value, &at).map(|value| at.public(value)).unwrap_or_default()
+    };
+    ServicePlan { name: name("name", raw.name), environment: name("environment", raw.environment) }
+}
+
+fn server(raw: RawServer, at: &Cursor<'_>) -> ServerPlan {
+    let listen_at = at.key("listen");
+    let operator_at = at.key("operator").key("listen");
+    let listen = given(raw.listen, &listen_at).and_then(|text| socket(&text, &listen_at));
+    let operator =
+        raw.operator.and_then(|operator| operator.listen).and_then(|text| socket(&text, &operator_at));
+    if let (Some(listen), Some(operator)) = (listen, operator)
+        && collide(listen, operator)
+    {
+        operator_at.refuse(
+            ConfigError::new("both listeners are on the same address and port")
+                .allowed("an address and port other than `server.listen`")
+                .advice("choose another port"),
+        );
+    }
+    let drain_at = at.key("drain");
+    ServerPlan {
+        listen: listen.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 0))),
+        operator_listen: operator,
+        admin_token: raw.admin_token.filter(|token| !token.expose().is_empty()).map(|token| admin(token, at)),
+        drain: given(raw.drain, &drain_at)
+            .map(|drain| drain_at.duration(drain, Duration::ZERO))
+            .unwrap_or_default(),
+    }
+}
+
+/// A token that cannot stand in a header could never be sent.
+fn admin(token: Secret, at: &Cursor<'_>) -> Secret {
+    if !token.expose().chars().all(|c| c.is_ascii_graphic()) {
+        at.key("admin_token").refuse(
+            ConfigError::new("the token (not shown) cannot be sent in a header")
+                .allowed("visible ASCII characters without spaces")
+                .advice("make another token"),
+        );
+    }
+    token
+}
+
+/// Port 0 is allowed: the system chooses one, which is what tests want.
+fn socket(text: &str, at: &Cursor<'_>) -> Option<SocketAddr> {
+    let address = text.parse().ok();
+    if address.is_none() {
+        let what = format!("{} is no address and port", at.shown(text));
+        at.refuse(
+            ConfigError::new(what).allowed("an IP address and a port, such as `0.0.0.0:8686` or `[::]:8686`"),
+        );
+    }
+    address
+}
+
+/// Whether one of the two could not be bound.
+fn collide(a: SocketAddr, b: SocketAddr) -> bool {
+    let same_address = a.ip() == b.ip() || a.ip().is_unspecified() || b.ip().is_unspecified();
+    a.port() != 0 && a.port() == b.port() && same_address
+}
+
+fn log(raw: RawLog, at: &Cursor<'_>) -> LogPlan {
+    let at = at.key("filter");
+    let filter = given(raw.filter, &at).unwrap_or_default();
+    if tracing_subscriber::EnvFilter::try_new(&filter).is_err() {
+        let what = format!("{} is no log filter", at.shown(&filter));
+        at.refuse(
+            ConfigError::new(what).allowed("a level, or levels by target: `info`, `sickbay=debug,warn`"),
+        );
+    }
+    LogPlan { filter, format: raw.format }
+}
