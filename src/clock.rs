@@ -1,5 +1,7 @@
 //! Where time and chance come from: the only file that reads a clock or draws a random number.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::time::Instant;
@@ -101,4 +103,35 @@ impl Stopwatch {
 /// A random number in `[0, 1)`, for jitter.
 pub fn draw() -> Fraction {
     Fraction::new(fastrand::f64())
+}
+
+/// The sign of life of a loop: the loop beats, others ask how long ago that was.
+#[derive(Debug, Clone)]
+pub struct Heartbeat {
+    clock: Clock,
+    /// Milliseconds after the clock's origin.
+    last: Arc<AtomicU64>,
+}
+
+impl Heartbeat {
+    /// A heartbeat that beats now.
+    pub fn new(clock: Clock) -> Self {
+        let heartbeat = Self { clock, last: Arc::default() };
+        heartbeat.beat();
+        heartbeat
+    }
+
+    /// The loop went round.
+    pub fn beat(&self) {
+        self.last.store(self.millis(), Ordering::Relaxed);
+    }
+
+    /// How long ago the loop last went round.
+    pub fn age(&self) -> Duration {
+        Duration::from_millis(self.millis().saturating_sub(self.last.load(Ordering::Relaxed)))
+    }
+
+    fn millis(&self) -> u64 {
+        u64::try_from(self.clock.mono().since_origin().as_millis()).unwrap_or(u64::MAX)
+    }
 }

@@ -6,6 +6,7 @@
 
 pub mod connect;
 pub mod dial;
+mod hello;
 pub mod resolve;
 pub mod stream;
 pub mod tls;

@@ -6,7 +6,8 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio_native_tls::TlsStream;
+
+use super::tls::Session;
 
 /// A connection that [`net`](super) made.
 #[derive(Debug)]
@@ -14,7 +15,7 @@ pub enum Stream {
     /// In plain text.
     Plain(TcpStream),
     /// Inside a TLS session. Boxed: it is several times the size of a socket.
-    Tls(Box<TlsStream<TcpStream>>),
+    Tls(Box<Session>),
 }
 
 impl Stream {

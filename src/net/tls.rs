@@ -10,6 +10,7 @@ use tokio_native_tls::TlsStream;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::connect;
+use super::hello::Overheard;
 use crate::health::{Failure, FailureKind, Phase, TlsDetails, WallTime};
 
 /// What of the peer's certificate is verified.
@@ -22,6 +23,9 @@ pub enum Verification {
     /// Nothing.
     None,
 }
+
+/// A TLS session over a socket.
+pub type Session = TlsStream<Overheard<TcpStream>>;
 
 /// The TLS side of one dependency.
 #[derive(Debug)]
@@ -40,13 +44,9 @@ impl Tls {
     }
 
     /// The handshake, as a client of `host` (also sent as SNI).
-    pub async fn handshake(
-        &self,
-        host: &str,
-        stream: TcpStream,
-    ) -> Result<(TlsStream<TcpStream>, TlsDetails), Failure> {
+    pub async fn handshake(&self, host: &str, stream: TcpStream) -> Result<(Session, TlsDetails), Failure> {
         let connector = self.connector()?;
-        match connector.connect(host, stream).await {
+        match connector.connect(host, Overheard::new(stream)).await {
             Ok(session) => {
                 let details = self.describe(&session);
                 Ok((session, details))
@@ -111,10 +111,11 @@ impl Tls {
         .with_hint("check that the file is in the image or mounted, readable, and holds PEM certificates")
     }
 
-    fn describe(&self, session: &TlsStream<TcpStream>) -> TlsDetails {
+    fn describe(&self, session: &Session) -> TlsDetails {
         let certificate = session.get_ref().peer_certificate().ok().flatten();
         let expires_at = certificate.and_then(|certificate| expiry(&certificate.to_der().ok()?));
-        TlsDetails { version: None, verified: self.verification != Verification::None, expires_at }
+        let version = session.get_ref().get_ref().get_ref().version();
+        TlsDetails { version, verified: self.verification != Verification::None, expires_at }
     }
 
     fn failure(&self, host: &str, error: &native_tls::Error) -> Failure {
