@@ -1,2 +1,7 @@
-//! The `sickbay` binary.
-fn main() {}
+//! The `sickbay` binary: arguments in, exit code out. The rest is in the library.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    sickbay::cli::main()
+}

@@ -1,0 +1,213 @@
+//! Wires the agent: build, bind, spawn, supervise, drain.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::registry::{Registry, Update};
+use super::runner::{Factory, Runner, Shared};
+use super::shutdown::{Signals, Stop};
+use crate::clock::{self, Clock, Heartbeat};
+use crate::config::Plan;
+use crate::config::plan::DependencyPlan;
+use crate::health::{DependencyView, Failure, FailureKind, Phase, Record, Snapshot};
+use crate::http::{self, State};
+use crate::net::resolve::Resolver;
+use crate::probe;
+
+/// How long runners may take to end their checks and connections.
+const RUNNERS_END: Duration = Duration::from_secs(3);
+
+/// A runner that panicked comes back after this long.
+const RESPAWN_AFTER: Duration = Duration::from_secs(1);
+
+/// Why the agent did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// An address cannot be listened on.
+    #[error("cannot listen on {address}: {error}; choose another by {setting}, or stop what listens there")]
+    Bind {
+        /// The address.
+        address: SocketAddr,
+        /// Where it is set.
+        setting: &'static str,
+        /// What the kernel said.
+        error: io::Error,
+    },
+    /// Signals cannot be received.
+    #[error("cannot listen for signals: {0}")]
+    Signals(io::Error),
+}
+
+/// How the agent ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// It was told to stop, and did all that was to be done.
+    Drained,
+    /// It was told twice, the second time by this signal.
+    Forced(i32),
+}
+
+/// Runs the agent until it is told to stop.
+pub async fn run(plan: Plan) -> Result<Ended, StartError> {
+    let clock = Clock::start();
+    let server = plan.server();
+    let mut signals = Signals::listen().map_err(StartError::Signals)?;
+    let listener = bind(*server.listen(), "SICKBAY_LISTEN").await?;
+    let operator = match server.operator_listen() {
+        Some(address) => Some(bind(*address, "SICKBAY_OPERATOR_LISTEN").await?),
+        None => None,
+    };
+    let resolver = Resolver::system();
+    let started = clock.now();
+    let mut records: Vec<Option<Record>> = Vec::new();
+    let mut views: Vec<Arc<DependencyView>> = Vec::new();
+    for dependency in plan.dependencies() {
+        let record = Record::new(Arc::clone(dependency.policy()), started, clock::draw());
+        views.push(Arc::new(record.view(started.mono)));
+        records.push(dependency.policy().enabled().then_some(record));
+    }
+    let current = Arc::new(ArcSwap::from_pointee(Snapshot::new(started, views)));
+    let registry_beat = Heartbeat::new(clock);
+    let lost_runners = Arc::new(AtomicUsize::new(0));
+    let (registry, updates) = Registry::new(clock, Arc::clone(&current), registry_beat.clone());
+    tokio::spawn(registry.run());
+
+    let http_stop = CancellationToken::new();
+    let state = State::new(&plan, clock, current, registry_beat, Arc::clone(&lost_runners));
+    log_start(&plan, &listener, operator.as_ref());
+    let mut servers = JoinSet::new();
+    let listeners = http::listeners(listener, operator);
+    for (listener, serves) in listeners {
+        servers.spawn(http::serve(listener, serves, state.clone(), http_stop.clone()));
+    }
+
+    let shared = Shared {
+        clock,
+        updates: updates.clone(),
+        resolver: resolver.clone(),
+        lost_runners,
+        stop: CancellationToken::new(),
+    };
+    let runners_stop = shared.stop.clone();
+    let mut runners = JoinSet::new();
+    for (index, (dependency, record)) in plan.dependencies().iter().zip(records).enumerate() {
+        if let Some(record) = record {
+            runners.spawn(keep_running(index, record, dependency.clone(), shared.clone()));
+        }
+    }
+    drop(shared);
+
+    let (stop, _) = signals.next().await;
+    let ending = async {
+        drain(&updates, stop, *server.drain()).await;
+        runners_stop.cancel();
+        finish(&mut runners, RUNNERS_END).await;
+        http_stop.cancel();
+        finish(&mut servers, http::GRACE).await;
+        Ended::Drained
+    };
+    let ended = tokio::select! {
+        ended = ending => ended,
+        (_, signal) = signals.next() => Ended::Forced(signal),
+    };
+    tracing::info!("stopped");
+    Ok(ended)
+}
+
+async fn bind(address: SocketAddr, setting: &'static str) -> Result<TcpListener, StartError> {
+    TcpListener::bind(address).await.map_err(|error| StartError::Bind { address, setting, error })
+}
+
+/// Says `draining` at once, and goes on answering until the load balancer has had time to notice.
+async fn drain(updates: &mpsc::Sender<Update>, stop: Stop, drain: Duration) {
+    let (done, seen) = oneshot::channel();
+    if updates.send(Update::Drain(done)).await.is_ok() {
+        // An error would mean that the registry is gone; then there is nothing to wait for.
+        let _ = seen.await;
+    }
+    match stop {
+        Stop::Drain => {
+            tracing::info!(
+                drain_seconds = drain.as_secs_f64(),
+                "draining: readiness and alb answer 503 from now on"
+            );
+            tokio::time::sleep(drain).await;
+        }
+        Stop::Now => tracing::info!("stopping without a drain: interrupted from a terminal"),
+    }
+}
+
+/// Waits for all tasks; those that take too long are ended.
+async fn finish<T: 'static>(tasks: &mut JoinSet<T>, limit: Duration) {
+    let all = async { while tasks.join_next().await.is_some() {} };
+    if tokio::time::timeout(limit, all).await.is_err() {
+        tasks.shutdown().await;
+    }
+}
+
+/// Keeps a dependency's runner running. It ends by itself only when told to; if it panics, another one takes
+/// its place, with a record that has everything to learn.
+async fn keep_running(index: usize, record: Record, plan: DependencyPlan, shared: Shared) {
+    let policy = Arc::clone(plan.policy());
+    let watched_name = plan.probe().as_ref().and_then(probe::named_target);
+    let factory = factory(plan, shared.resolver.clone());
+    let mut record = record;
+    loop {
+        let runner = Runner::new(index, record, Arc::clone(&factory), watched_name.clone(), shared.clone());
+        let mut task = JoinSet::new();
+        task.spawn(runner.run());
+        match task.join_next().await {
+            Some(Err(error)) if error.is_panic() => {
+                tracing::error!(dependency = policy.name.as_str(), "the runner panicked and is respawned");
+                tokio::time::sleep(RESPAWN_AFTER).await;
+                record = Record::new(Arc::clone(&policy), shared.clock.now(), clock::draw());
+            }
+            _ => return,
+        }
+    }
+}
+
+fn factory(plan: DependencyPlan, resolver: Resolver) -> Factory {
+    Arc::new(move || {
+        probe::build(&plan, &resolver)?.ok_or_else(|| {
+            Failure::new(Phase::Dns, FailureKind::Internal, "an enabled dependency has no target")
+        })
+    })
+}
+
+fn log_start(plan: &Plan, listener: &TcpListener, operator: Option<&TcpListener>) {
+    let address = |listener: &TcpListener| listener.local_addr().map(|address| address.to_string()).ok();
+    let enabled: Vec<&str> = plan
+        .dependencies()
+        .iter()
+        .filter(|dependency| dependency.policy().enabled())
+        .map(|dependency| dependency.policy().name.as_str())
+        .collect();
+    tracing::info!(
+        version = crate::version::VERSION,
+        commit = crate::version::COMMIT,
+        service = plan.service().name(),
+        environment = plan.service().environment(),
+        listen = address(listener),
+        operator_listen = operator.and_then(address),
+        dependencies = enabled.join(","),
+        "sickbay starts"
+    );
+    for warning in plan.warnings() {
+        tracing::warn!("{warning}");
+    }
+    if enabled.is_empty() {
+        tracing::warn!(
+            "nothing is watched: set DATABASE_HOST, REDIS_HOST, API_PORT or MLFLOW_TRACKING_URI, or give a configuration by --config; until then the service is `up`"
+        );
+    }
+}

@@ -1,0 +1,12 @@
+//! The running agent: a [`runner`] per dependency makes checks and moves its record on; the [`registry`]
+//! gathers what they found into the snapshot that everybody reads; [`app`] builds, binds, spawns, and sees to
+//! it that all of it ends well.
+
+pub mod app;
+mod registry;
+mod runner;
+mod shutdown;
+#[cfg(test)]
+mod tests;
+
+pub use app::{Ended, StartError};

@@ -1,0 +1,167 @@
+//! The registry: the only writer of the snapshot.
+//!
+//! It gathers the views that runners send, publishes them together, and tells the log what changed. Readers
+//! take the published snapshot without a lock and without waiting.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::clock::{Clock, Heartbeat};
+use crate::health::circuit::{State, Transition};
+use crate::health::snapshot::Lifecycle;
+use crate::health::{DependencyView, Policy, Snapshot, Status};
+
+/// Views waiting to be published. A runner whose view does not fit waits: it has nothing better to do.
+const WAITING: usize = 1024;
+
+/// The loop goes round at least this often, also when nothing happens.
+const TICK: Duration = Duration::from_secs(1);
+
+/// What the registry is told.
+pub(super) enum Update {
+    /// A dependency looks different now.
+    View {
+        /// Its place in the snapshot.
+        index: usize,
+        /// How it looks.
+        view: Arc<DependencyView>,
+    },
+    /// The agent has been told to stop. Answered once readers see it.
+    Drain(oneshot::Sender<()>),
+}
+
+/// The registry's loop.
+pub(super) struct Registry {
+    clock: Clock,
+    current: Arc<ArcSwap<Snapshot>>,
+    updates: mpsc::Receiver<Update>,
+    heartbeat: Heartbeat,
+    /// The status of each dependency as it was last told to the log.
+    told: Vec<Status>,
+}
+
+impl Registry {
+    /// A registry over a first snapshot, and the way to tell it.
+    pub(super) fn new(
+        clock: Clock,
+        current: Arc<ArcSwap<Snapshot>>,
+        heartbeat: Heartbeat,
+    ) -> (Self, mpsc::Sender<Update>) {
+        let (sender, updates) = mpsc::channel(WAITING);
+        let now = clock.mono();
+        let first = current.load();
+        let told = (0..first.dependencies.len()).map(|index| first.status(index, now)).collect();
+        (Self { clock, current, updates, heartbeat, told }, sender)
+    }
+
+    /// Runs until every sender is gone.
+    pub(super) async fn run(mut self) {
+        let mut batch = Vec::new();
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                received = self.updates.recv_many(&mut batch, WAITING) => {
+                    if received == 0 {
+                        return;
+                    }
+                    self.publish(batch.drain(..));
+                }
+                // Staleness comes with time alone.
+                _ = tick.tick() => self.tell_statuses(),
+            }
+            self.heartbeat.beat();
+        }
+    }
+
+    fn publish(&mut self, batch: impl Iterator<Item = Update>) {
+        let mut next = Snapshot::clone(&self.current.load());
+        let mut waiting = Vec::new();
+        for update in batch {
+            match update {
+                Update::View { index, view } => {
+                    let Some(slot) = next.dependencies.get_mut(index) else { continue };
+                    for transition in view.circuit.transitions_since(&slot.circuit) {
+                        log_transition(&view.policy, transition);
+                    }
+                    *slot = view;
+                }
+                Update::Drain(done) => {
+                    next.lifecycle = Lifecycle::Draining;
+                    waiting.push(done);
+                }
+            }
+        }
+        self.current.store(Arc::new(next));
+        for done in waiting {
+            // Whoever asked may have given up.
+            let _ = done.send(());
+        }
+        self.tell_statuses();
+    }
+
+    /// Logs what changed its status since the last time.
+    fn tell_statuses(&mut self) {
+        let now = self.clock.mono();
+        let snapshot = self.current.load();
+        for (index, told) in self.told.iter_mut().enumerate() {
+            let status = snapshot.status(index, now);
+            if status != *told {
+                log_status(&snapshot.dependencies[index], *told, status, now);
+                *told = status;
+            }
+        }
+    }
+}
+
+fn log_transition(policy: &Policy, transition: &Transition) {
+    /// Both levels have the same fields; tracing wants the level as a constant.
+    macro_rules! line {
+        ($level:ident) => {
+            tracing::$level!(
+                dependency = policy.name.as_str(),
+                kind = policy.kind.as_str(),
+                circuit_from = transition.from.as_str(),
+                circuit_to = transition.to.as_str(),
+                "circuit {}: {}",
+                transition.to,
+                transition.reason
+            )
+        };
+    }
+    match transition.to {
+        State::Open => line!(warn),
+        State::HalfOpen | State::Closed => line!(info),
+    }
+}
+
+fn log_status(view: &DependencyView, from: Status, to: Status, now: crate::health::Monotonic) {
+    let why = if view.stale(now) {
+        "the last result is stale: no check has ended in time".to_owned()
+    } else if let Some(failure) = view.last_check.as_ref().and_then(|check| check.failure()) {
+        failure.to_string()
+    } else {
+        view.warnings().join("; ")
+    };
+    /// Both levels have the same fields; tracing wants the level as a constant.
+    macro_rules! line {
+        ($level:ident) => {
+            tracing::$level!(
+                dependency = view.policy.name.as_str(),
+                kind = view.policy.kind.as_str(),
+                failure_kind = view.failing_by().map(|kind| kind.as_str()),
+                status_from = from.as_str(),
+                status_to = to.as_str(),
+                "status {from} → {to}{}{why}",
+                if why.is_empty() { "" } else { ": " }
+            )
+        };
+    }
+    match to {
+        Status::Up | Status::Disabled => line!(info),
+        Status::Degraded | Status::Down | Status::Unknown => line!(warn),
+    }
+}

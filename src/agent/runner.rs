@@ -1,0 +1,242 @@
+//! One dependency's runner: waits until a check is due, makes it, moves the record on, tells the registry.
+//!
+//! Each check runs in a task of its own. If that task panics, or hangs beyond the check's timeout, it is ended
+//! and the probe is made anew; nothing is learnt from it, so that the dependency's last result grows stale
+//! where readers can see it. The runner itself goes on, and so do all others.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::registry::Update;
+use crate::clock::{self, Clock};
+use crate::health::circuit::Permit;
+use crate::health::record::GRACE;
+use crate::health::{Check, Failure, Record};
+use crate::net::Target;
+use crate::net::resolve::Resolver;
+use crate::probe::Probe;
+use crate::probe::check::{self, Loudness};
+
+/// After this many lost checks in a row a runner counts as lost itself, and liveness fails.
+pub(super) const LOST_AFTER: u32 = 5;
+
+/// How long a check under way at the stop may still take.
+const LAST_CHECK: Duration = Duration::from_secs(1);
+
+/// Makes a dependency's probe, at the start and whenever the last one was lost.
+pub(super) type Factory = Arc<dyn Fn() -> Result<Box<dyn Probe>, Failure> + Send + Sync>;
+
+/// What all runners share.
+#[derive(Clone)]
+pub(super) struct Shared {
+    pub(super) clock: Clock,
+    pub(super) updates: mpsc::Sender<Update>,
+    pub(super) resolver: Resolver,
+    /// How many runners are lost at the moment.
+    pub(super) lost_runners: Arc<AtomicUsize>,
+    pub(super) stop: CancellationToken,
+}
+
+/// One dependency's runner.
+pub(super) struct Runner {
+    /// The dependency's place in the snapshot.
+    index: usize,
+    record: Record,
+    factory: Factory,
+    probe: Option<Box<dyn Probe>>,
+    /// The name that is watched for new addresses while no checks run.
+    watched_name: Option<Target>,
+    /// Checks lost since the last one that ended.
+    lost: u32,
+    shared: Shared,
+}
+
+/// What became of a check.
+enum Course {
+    Ended(Box<dyn Probe>, Box<Check>),
+    Lost(&'static str),
+    Stopped(Option<Box<dyn Probe>>),
+}
+
+impl Runner {
+    pub(super) fn new(
+        index: usize,
+        record: Record,
+        factory: Factory,
+        watched_name: Option<Target>,
+        shared: Shared,
+    ) -> Self {
+        Self { index, record, factory, probe: None, watched_name, lost: 0, shared }
+    }
+
+    /// Runs until it is told to stop; then ends its connections.
+    pub(super) async fn run(mut self) {
+        while self.wait_until_due().await {
+            let now = self.shared.clock.now();
+            let Some(permit) = self.record.admit(now) else {
+                // A trial was lost and its permit has not run out yet.
+                self.record.lost(now, clock::draw());
+                continue;
+            };
+            if permit == Permit::Trial {
+                // An open circuit may just have become half open.
+                self.publish().await;
+            }
+            let Some(probe) = self.take_probe() else {
+                self.note_lost("its probe could not be made").await;
+                continue;
+            };
+            match self.check(probe, permit).await {
+                Course::Ended(probe, check) => {
+                    self.probe = Some(probe);
+                    self.note_ended(*check).await;
+                }
+                Course::Lost(why) => self.note_lost(why).await,
+                Course::Stopped(probe) => {
+                    self.probe = probe;
+                    break;
+                }
+            }
+        }
+        if let Some(probe) = self.probe.take() {
+            probe.close().await;
+        }
+    }
+
+    /// Waits for the next check; `false` when it is time to stop. While the circuit is open, looks from time
+    /// to time whether the name leads elsewhere, as it does after a failover.
+    async fn wait_until_due(&mut self) -> bool {
+        loop {
+            let due = self.shared.clock.instant(self.record.due());
+            let watch = self.watched_name.clone().filter(|_| self.record.is_open());
+            let look = self.record.policy().interval.max(Duration::from_secs(1));
+            tokio::select! {
+                biased;
+                () = self.shared.stop.cancelled() => return false,
+                () = tokio::time::sleep_until(due) => return true,
+                found = resolve_after(look, &self.shared.resolver, watch.as_ref()), if watch.is_some() => {
+                    self.record.resolved_while_open(&found, self.shared.clock.now());
+                }
+            }
+        }
+    }
+
+    async fn check(&mut self, mut probe: Box<dyn Probe>, permit: Permit) -> Course {
+        let policy = Arc::clone(self.record.policy());
+        let give_up = policy.timeout + GRACE;
+        let loudness = match self.record.failing() {
+            false => Loudness::News,
+            true => Loudness::Repeats,
+        };
+        let clock = self.shared.clock;
+        let mut task = AbortOnDropHandle::new(tokio::spawn(async move {
+            let check = check::run(&mut *probe, &policy, permit, loudness, check::new_id(), clock).await;
+            (probe, check)
+        }));
+        let result = tokio::select! {
+            result = tokio::time::timeout(give_up, &mut task) => result,
+            () = self.shared.stop.cancelled() => {
+                let last = tokio::time::timeout(LAST_CHECK, &mut task).await;
+                return Course::Stopped(last.ok().and_then(Result::ok).map(|(probe, _)| probe));
+            }
+        };
+        match result {
+            Ok(Ok((probe, check))) => Course::Ended(probe, Box::new(check)),
+            Ok(Err(_panicked)) => Course::Lost("its check panicked"),
+            Err(_hangs) => Course::Lost("its check hung beyond its timeout and was ended"),
+        }
+    }
+
+    fn take_probe(&mut self) -> Option<Box<dyn Probe>> {
+        if let Some(probe) = self.probe.take() {
+            return Some(probe);
+        }
+        match (self.factory)() {
+            Ok(probe) => Some(probe),
+            Err(failure) => {
+                tracing::error!(
+                    dependency = self.record.policy().name.as_str(),
+                    failure_kind = failure.kind.as_str(),
+                    "the probe cannot be made: {}",
+                    failure.message
+                );
+                None
+            }
+        }
+    }
+
+    async fn note_ended(&mut self, check: Check) {
+        if self.lost >= LOST_AFTER {
+            self.shared.lost_runners.fetch_sub(1, Ordering::Relaxed);
+        }
+        self.lost = 0;
+        let was_failing = self.record.failing();
+        log_check(self.record.policy(), &check, was_failing);
+        self.record.finish(check, clock::draw());
+        self.publish().await;
+    }
+
+    async fn note_lost(&mut self, why: &'static str) {
+        self.lost = self.lost.saturating_add(1);
+        if self.lost == LOST_AFTER {
+            self.shared.lost_runners.fetch_add(1, Ordering::Relaxed);
+        }
+        tracing::error!(
+            dependency = self.record.policy().name.as_str(),
+            kind = self.record.policy().kind.as_str(),
+            lost_in_a_row = self.lost,
+            "a check was lost: {why}; the probe is made anew, and until a check ends the last result grows stale"
+        );
+        self.record.lost(self.shared.clock.now(), clock::draw());
+    }
+
+    async fn publish(&mut self) {
+        let view = Arc::new(self.record.view(self.shared.clock.mono()));
+        // The registry is gone only when the agent is about to be.
+        let _ = self.shared.updates.send(Update::View { index: self.index, view }).await;
+    }
+}
+
+/// Waits, then resolves the name; an empty answer where it does not resolve. Never ends without a name.
+async fn resolve_after(wait: Duration, resolver: &Resolver, name: Option<&Target>) -> Vec<std::net::IpAddr> {
+    let Some(target) = name else { return std::future::pending().await };
+    tokio::time::sleep(wait).await;
+    let found = tokio::time::timeout(wait, resolver.addresses(&target.host)).await;
+    found.ok().and_then(Result::ok).map(|records| records.addresses).unwrap_or_default()
+}
+
+/// The first failure of a row and the first success after it are news; the rest is not.
+fn log_check(policy: &crate::health::Policy, check: &Check, was_failing: bool) {
+    let duration_ms = crate::health::time::millis(check.duration);
+    let address = check.address.map(tracing::field::display);
+    /// All levels have the same fields; tracing wants the level as a constant.
+    macro_rules! line {
+        ($level:ident, $failure:expr, $($message:tt)+) => {
+            tracing::$level!(
+                dependency = policy.name.as_str(),
+                kind = policy.kind.as_str(),
+                check_id = check.id.as_str(),
+                phase = $failure.map(|failure| failure.phase.as_str()),
+                failure_kind = $failure.map(|failure| failure.kind.as_str()),
+                code = $failure.and_then(|failure| failure.code.as_deref()),
+                attempts = check.attempts,
+                duration_ms,
+                address,
+                $($message)+
+            )
+        };
+    }
+    match check.failure() {
+        Some(failure) if !was_failing => {
+            line!(warn, Some(failure), "check failed: {}; {}", failure.message, failure.hint);
+        }
+        Some(failure) => line!(debug, Some(failure), "check failed again: {}", failure.message),
+        None if was_failing => line!(info, None::<&Failure>, "check succeeded again"),
+        None => line!(debug, None::<&Failure>, "check succeeded"),
+    }
+}

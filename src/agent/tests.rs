@@ -1,0 +1,226 @@
+//! Runners and registry together, over probes that do what a test wants: a panic or a hang in one touches no
+//! other. Time is tokio's paused clock, so minutes pass at once.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use futures_util::future::BoxFuture;
+use tokio_util::sync::CancellationToken;
+
+use super::registry::{Registry, Update};
+use super::runner::{Factory, LOST_AFTER, Runner, Shared};
+use crate::clock::{self, Clock, Deadline, Heartbeat};
+use crate::health::snapshot::Lifecycle;
+use crate::health::test_support::policy;
+use crate::health::{
+    Failure, FailureKind, Observation, Outcome, Phase, Policy, Record, Snapshot, Status, verdict,
+};
+use crate::net::Trace;
+use crate::net::resolve::Resolver;
+use crate::probe::Probe;
+
+/// What a probe does when it is asked for the `n`th time; each probe counts over all its lives.
+type Script = Arc<dyn Fn(usize) -> BoxFuture<'static, Outcome> + Send + Sync>;
+
+struct Scripted {
+    script: Script,
+    asked: Arc<AtomicUsize>,
+    closed: Arc<AtomicUsize>,
+}
+
+impl Probe for Scripted {
+    fn attempt<'a>(&'a mut self, _: Deadline, _: &'a mut Trace) -> BoxFuture<'a, Outcome> {
+        (self.script)(self.asked.fetch_add(1, Ordering::SeqCst))
+    }
+
+    fn close(self: Box<Self>) -> BoxFuture<'static, ()> {
+        self.closed.fetch_add(1, Ordering::SeqCst);
+        Box::pin(std::future::ready(()))
+    }
+}
+
+/// What can be counted of one dependency's probes.
+#[derive(Clone, Default)]
+struct Counts {
+    made: Arc<AtomicUsize>,
+    asked: Arc<AtomicUsize>,
+    closed: Arc<AtomicUsize>,
+}
+
+struct Bench {
+    clock: Clock,
+    current: Arc<ArcSwap<Snapshot>>,
+    counts: Vec<Counts>,
+    lost_runners: Arc<AtomicUsize>,
+    heartbeat: Heartbeat,
+    stop: CancellationToken,
+    updates: tokio::sync::mpsc::Sender<Update>,
+    runners: tokio::task::JoinSet<()>,
+}
+
+impl Bench {
+    fn start(dependencies: Vec<(Policy, Script)>) -> Self {
+        let clock = Clock::start();
+        let started = clock.now();
+        let records: Vec<Record> = dependencies
+            .iter()
+            .map(|(policy, _)| Record::new(Arc::new(policy.clone()), started, clock::draw()))
+            .collect();
+        let views = records.iter().map(|record| Arc::new(record.view(started.mono))).collect();
+        let current = Arc::new(ArcSwap::from_pointee(Snapshot::new(started, views)));
+        let heartbeat = Heartbeat::new(clock);
+        let (registry, updates) = Registry::new(clock, Arc::clone(&current), heartbeat.clone());
+        tokio::spawn(registry.run());
+        let lost_runners = Arc::new(AtomicUsize::new(0));
+        let stop = CancellationToken::new();
+        let shared = Shared {
+            clock,
+            updates: updates.clone(),
+            resolver: Resolver::system(),
+            lost_runners: Arc::clone(&lost_runners),
+            stop: stop.clone(),
+        };
+        let mut runners = tokio::task::JoinSet::new();
+        let mut counts = Vec::new();
+        for (index, ((_, script), record)) in dependencies.into_iter().zip(records).enumerate() {
+            let count = Counts::default();
+            counts.push(count.clone());
+            let factory: Factory = Arc::new(move || {
+                count.made.fetch_add(1, Ordering::SeqCst);
+                let Counts { asked, closed, .. } = count.clone();
+                Ok(Box::new(Scripted { script: Arc::clone(&script), asked, closed }))
+            });
+            runners.spawn(Runner::new(index, record, factory, None, shared.clone()).run());
+        }
+        Self { clock, current, counts, lost_runners, heartbeat, stop, updates, runners }
+    }
+
+    fn status(&self, index: usize) -> Status {
+        self.current.load().status(index, self.clock.mono())
+    }
+
+    fn made(&self, index: usize) -> usize {
+        self.counts[index].made.load(Ordering::SeqCst)
+    }
+
+    /// Lets time pass until something holds; the paused clock moves when everybody waits.
+    async fn until(&self, what: &str, holds: impl Fn(&Self) -> bool) {
+        let limit = Deadline::after(Duration::from_secs(3600));
+        while !holds(self) {
+            assert!(!limit.remaining().is_zero(), "an hour passed without: {what}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+}
+
+fn well() -> Script {
+    Arc::new(|_| Box::pin(async { Ok(Observation::default()) }))
+}
+
+fn hangs() -> Script {
+    Arc::new(|_| Box::pin(std::future::pending()))
+}
+
+fn panics_while(bad: impl Fn(usize) -> bool + Send + Sync + 'static) -> Script {
+    Arc::new(move |n| {
+        let bad = bad(n);
+        Box::pin(async move {
+            assert!(!bad, "this panic is part of the test");
+            Ok(Observation::default())
+        })
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_in_one_touches_no_other_and_shows_as_stale() {
+    let bench = Bench::start(vec![(policy("bad"), panics_while(|n| n > 0)), (policy("good"), well())]);
+    bench.until("both are up", |b| b.status(0) == Status::Up && b.status(1) == Status::Up).await;
+    bench.until("the one that panics is stale", |b| b.status(0) == Status::Unknown).await;
+    assert_eq!(bench.status(1), Status::Up, "the other goes on");
+    assert!(bench.made(0) > 1, "its probe was made anew");
+    assert_eq!(bench.made(1), 1);
+    assert!(bench.current.load().dependencies[0].stale(bench.clock.mono()));
+    assert!(bench.heartbeat.age() < Duration::from_secs(2), "the registry goes round");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hang_is_ended_and_the_probe_made_anew() {
+    let bench = Bench::start(vec![(policy("bad"), hangs()), (policy("good"), well())]);
+    bench.until("the hanging check was given up", |b| b.made(0) >= 2).await;
+    assert_eq!(bench.status(0), Status::Unknown, "nothing was learnt of it");
+    assert_eq!(bench.status(1), Status::Up);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_runner_is_lost_after_repeated_losses_and_found_again_by_one_result() {
+    let losses = LOST_AFTER as usize + 2;
+    let bench = Bench::start(vec![(policy("bad"), panics_while(move |n| n < losses))]);
+    bench.until("it counts as lost", |b| b.lost_runners.load(Ordering::SeqCst) == 1).await;
+    assert!(bench.made(0) >= LOST_AFTER as usize, "not before it was brought back {LOST_AFTER} times");
+    bench.until("it is up", |b| b.status(0) == Status::Up).await;
+    assert_eq!(bench.lost_runners.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn hundreds_of_dependencies_are_all_seen_at_once() {
+    let many = (0..500).map(|n| (policy(&format!("d{n}")), well())).collect();
+    let bench = Bench::start(many);
+    let began = bench.clock.mono();
+    bench.until("all are up", |b| (0..500).all(|n| b.status(n) == Status::Up)).await;
+    assert!(bench.clock.mono().since(began) < Duration::from_secs(1), "first checks come at once");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hanging_dependency_delays_no_other_by_a_single_check() {
+    let mut dependencies: Vec<_> = (0..20).map(|n| (policy(&format!("bad{n}")), hangs())).collect();
+    dependencies.push((policy("good"), well()));
+    let bench = Bench::start(dependencies);
+    tokio::time::sleep(Duration::from_secs(100)).await;
+    let asked = bench.counts[20].asked.load(Ordering::SeqCst);
+    assert!((10..=11).contains(&asked), "one check each ten seconds, there were {asked}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_circuit_opens_stops_the_checks_and_closes_again() {
+    let fails = |n: usize| (1..=5).contains(&n);
+    let script: Script = Arc::new(move |n| {
+        Box::pin(async move {
+            let refused = || Failure::new(Phase::Auth, FailureKind::AuthFailed, "no");
+            if fails(n) { Err(refused()) } else { Ok(Observation::default()) }
+        })
+    });
+    let bench = Bench::start(vec![(policy("database"), script)]);
+    bench.until("it is down", |b| b.status(0) == Status::Down).await;
+    let asked = bench.counts[0].asked.load(Ordering::SeqCst);
+    assert_eq!(asked, 6, "one success, five failures that are not tried again");
+    tokio::time::sleep(Duration::from_secs(50)).await;
+    assert_eq!(bench.counts[0].asked.load(Ordering::SeqCst), asked, "no checks while it is open");
+    bench.until("it is up again", |b| b.status(0) == Status::Up).await;
+    let view = Arc::clone(&bench.current.load().dependencies[0]);
+    let states: Vec<&str> = view.circuit.transitions.iter().map(|t| t.to.as_str()).collect();
+    assert_eq!(states, ["open", "half_open", "closed"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn draining_is_seen_at_once_and_the_stop_ends_every_connection() {
+    let mut bench = Bench::start(vec![(policy("database"), well()), (policy("other"), hangs())]);
+    bench.until("it is up", |b| b.status(0) == Status::Up).await;
+    let (done, seen) = tokio::sync::oneshot::channel();
+    assert!(bench.updates.send(Update::Drain(done)).await.is_ok());
+    seen.await.unwrap();
+    let snapshot = bench.current.load_full();
+    assert_eq!(snapshot.lifecycle, Lifecycle::Draining);
+    let now = bench.clock.mono();
+    assert!(!verdict::ready(&snapshot, now).pass && !verdict::alb(&snapshot, now).pass);
+
+    bench.stop.cancel();
+    let began = bench.clock.mono();
+    while bench.runners.join_next().await.is_some() {}
+    assert_eq!(bench.counts[0].closed.load(Ordering::SeqCst), 1, "its connection was ended politely");
+    assert!(
+        bench.clock.mono().since(began) <= Duration::from_secs(2),
+        "a hanging check does not hold the stop"
+    );
+}

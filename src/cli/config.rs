@@ -1,0 +1,140 @@
+//! `sickbay config`: what the configuration is, and what it leads to.
+
+use anstyle::Style;
+use clap::{Args, Subcommand, ValueEnum};
+use serde_json::Value;
+
+use super::table::{self, Cell};
+use super::{Exit, FAINT, GOOD, WARN, tell, tell_error};
+use crate::config::{Overrides, Plan};
+
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Validate it, and tell how soon a failure is detected and a recovery seen, at worst
+    ///
+    /// Exit codes: 0 it is usable; 2 it is not, and every error has been told.
+    #[command(after_help = "Example:\n  sickbay config check --config production.yaml")]
+    Check,
+    /// Print what is in force, secrets as "***"
+    #[command(after_help = "Example:\n  sickbay config show --origins --config production.yaml")]
+    Show(Show),
+}
+
+#[derive(Debug, Args)]
+struct Show {
+    /// Print a line per value, with where it comes from
+    #[arg(long)]
+    origins: bool,
+    /// How to print
+    #[arg(long, value_enum, default_value_t = Format::Yaml)]
+    format: Format,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// As a configuration file has it
+    Yaml,
+    /// As `/health/config` has it
+    Json,
+}
+
+pub(super) fn run(arguments: &Arguments, load: impl FnOnce(Overrides) -> Result<Plan, Exit>) -> Exit {
+    let plan = match load(Overrides::default()) {
+        Ok(plan) => plan,
+        Err(exit) => return exit,
+    };
+    for warning in plan.warnings() {
+        tell_error(&format!("{WARN}warning{WARN:#}: {warning}"));
+    }
+    match &arguments.command {
+        Command::Check => tell(&checked(&plan)),
+        Command::Show(show) => tell(&shown(&plan, show)),
+    }
+    Exit::Fine
+}
+
+fn checked(plan: &Plan) -> String {
+    const HEAD: [&str; 9] = [
+        "DEPENDENCY",
+        "KIND",
+        "IMPACT",
+        "SCOPE",
+        "INTERVAL",
+        "TIMEOUT",
+        "DETECTED WITHIN",
+        "BACK WITHIN",
+        "TARGET",
+    ];
+    let rows: Vec<Vec<Cell>> = plan
+        .dependencies()
+        .iter()
+        .map(|dependency| {
+            let policy = dependency.policy();
+            let mut row: Vec<Cell> =
+                [policy.name.as_str(), policy.kind.as_str(), policy.impact.as_str(), policy.scope.as_str()]
+                    .map(Cell::from)
+                    .into();
+            row.extend(
+                [policy.interval, policy.timeout, policy.worst_detection(), policy.worst_recovery()]
+                    .map(|span| Cell::from(format!("{:.1}s", span.as_secs_f64()))),
+            );
+            row.push(match &policy.disabled {
+                Some(reason) => Cell::styled(format!("disabled: {reason}"), FAINT),
+                None => Cell::from(policy.target.as_str()),
+            });
+            row
+        })
+        .collect();
+    let table = table::render(&HEAD, &rows, &[4, 5, 6, 7]);
+    format!(
+        "{GOOD}✓{GOOD:#} the configuration is usable\n\n{table}\n\
+         DETECTED WITHIN: from the failure to an open circuit, at worst (every failed check takes its timeout).\n\
+         BACK WITHIN: from the recovery to a closed circuit, at worst.\n"
+    )
+}
+
+fn shown(plan: &Plan, show: &Show) -> String {
+    let values = plan.effective();
+    if show.origins {
+        return with_origins(plan);
+    }
+    match show.format {
+        // The alternate form of a JSON value is the indented one.
+        Format::Json => format!("{values:#}"),
+        // A value that came from JSON can be written as YAML.
+        Format::Yaml => serde_yaml::to_string(values).unwrap_or_else(|error| error.to_string()),
+    }
+}
+
+/// A line per value: path, value, where it comes from.
+fn with_origins(plan: &Plan) -> String {
+    let mut rows = Vec::new();
+    leaves(plan.effective(), String::new(), &mut |path, value| {
+        let origin = plan.origins().get(&path).map(String::as_str).unwrap_or_default();
+        let style = if origin == "default" { FAINT } else { Style::new() };
+        rows.push(vec![Cell::from(path), Cell::from(value.to_string()), Cell::styled(origin, style)]);
+    });
+    table::render(&["SETTING", "VALUE", "ORIGIN"], &rows, &[])
+}
+
+/// Calls `each` with the path and the value of every leaf, in order. Dependencies go by their names.
+fn leaves(value: &Value, path: String, each: &mut impl FnMut(String, &Value)) {
+    let below = |key: &str| if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
+    match value {
+        Value::Object(map) if !map.is_empty() => {
+            map.iter().for_each(|(key, value)| leaves(value, below(key), each));
+        }
+        Value::Array(entries) if path == "dependencies" => {
+            for entry in entries {
+                leaves(entry, below(entry["name"].as_str().unwrap_or_default()), each);
+            }
+        }
+        leaf => each(path, leaf),
+    }
+}

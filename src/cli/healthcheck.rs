@@ -1,0 +1,174 @@
+//! `sickbay healthcheck`: asks a running agent. Runs in an image without a shell or curl, many times an hour;
+//! so it starts no runtime, and reads no configuration.
+
+use std::collections::BTreeMap;
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+
+use super::{Exit, reachable, tell, tell_error};
+use crate::clock::Stopwatch;
+use crate::config::duration::parse_duration;
+
+/// An answer is a few hundred bytes; more is not ours.
+const ANSWER_MAX: usize = 64 * 1024;
+
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    /// The question to ask
+    #[arg(long, value_enum, default_value_t = Group::Live)]
+    group: Group,
+    /// The agent's address [default: SICKBAY_LISTEN, else 127.0.0.1:8686]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    address: Option<SocketAddr>,
+    /// How long the whole may take
+    #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = duration)]
+    timeout: Duration,
+}
+
+/// The questions that have a yes and a no.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Group {
+    /// Does the agent itself work? The one for the container health check
+    Live,
+    /// Can this task serve?
+    Ready,
+    /// Would taking this task out help?
+    Alb,
+    /// Has every critical dependency succeeded once?
+    Startup,
+}
+
+impl Group {
+    fn path(self) -> &'static str {
+        match self {
+            Self::Live => "/health/live",
+            Self::Ready => "/health/ready",
+            Self::Alb => "/health/alb",
+            Self::Startup => "/health/startup",
+        }
+    }
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    parse_duration(text)
+        .filter(|span| !span.is_zero())
+        .ok_or_else(|| "a duration with its unit is allowed, such as 2s or 500ms".to_owned())
+}
+
+pub(super) fn run(arguments: &Arguments, environment: &BTreeMap<String, String>) -> Exit {
+    let address = match address(arguments.address, environment) {
+        Ok(address) => address,
+        Err(error) => {
+            tell_error(&error);
+            return Exit::NotWell;
+        }
+    };
+    let path = arguments.group.path();
+    match ask(address, path, arguments.timeout) {
+        Ok((code, body)) if (200..300).contains(&code) => {
+            tell(&format!("{code} {body}"));
+            Exit::Fine
+        }
+        Ok((code, body)) => {
+            tell_error(&format!("error: {path} of {address} answered {code}: {body}"));
+            Exit::NotWell
+        }
+        Err(error) => {
+            tell_error(&format!(
+                "error: {path} of {address} cannot be asked: {error}; is the agent running, and is this its address? (--address, SICKBAY_LISTEN)"
+            ));
+            Exit::NotWell
+        }
+    }
+}
+
+fn address(given: Option<SocketAddr>, environment: &BTreeMap<String, String>) -> Result<SocketAddr, String> {
+    const DEFAULT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8686);
+    if let Some(given) = given {
+        return Ok(given);
+    }
+    match environment.get("SICKBAY_LISTEN").filter(|listen| !listen.is_empty()) {
+        None => Ok(DEFAULT),
+        Some(listen) => listen.parse().map(reachable).map_err(|_| {
+            format!("error: SICKBAY_LISTEN: \"{listen}\" is not an address and port, such as 0.0.0.0:8686")
+        }),
+    }
+}
+
+/// One GET over HTTP/1.1: the status code and the body.
+fn ask(address: SocketAddr, path: &str, timeout: Duration) -> io::Result<(u16, String)> {
+    let watch = Stopwatch::start();
+    let left = || {
+        // Zero would mean "no limit".
+        Some(timeout.saturating_sub(watch.elapsed()).max(Duration::from_millis(1)))
+    };
+    let mut stream = TcpStream::connect_timeout(&address, timeout)?;
+    stream.set_write_timeout(left())?;
+    let request =
+        format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nUser-Agent: sickbay\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes())?;
+    let mut answer = Vec::new();
+    let mut chunk = [0; 4096];
+    loop {
+        if watch.elapsed() >= timeout {
+            return Err(io::Error::new(
+                io::ErrorKind::TimedOut,
+                format!("no whole answer within {timeout:?}"),
+            ));
+        }
+        stream.set_read_timeout(left())?;
+        match stream.read(&mut chunk) {
+            Ok(0) => break,
+            Ok(read) => answer.extend_from_slice(&chunk[..read]),
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
+                continue;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
+        }
+        if answer.len() > ANSWER_MAX {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "the answer is too long to be a health answer",
+            ));
+        }
+    }
+    parse(&answer).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "the answer is not HTTP"))
+}
+
+fn parse(answer: &[u8]) -> Option<(u16, String)> {
+    let text = String::from_utf8_lossy(answer);
+    let (head, body) = text.split_once("\r\n\r\n")?;
+    let mut status = head.lines().next()?.split(' ');
+    let version = status.next()?;
+    let code = status.next()?.parse().ok()?;
+    version.starts_with("HTTP/1.").then(|| (code, body.trim().to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_a_status_and_refuses_what_is_not_http() {
+        assert_eq!(parse(b"HTTP/1.1 200 OK\r\nA: b\r\n\r\n{}"), Some((200, "{}".into())));
+        assert_eq!(parse(b"HTTP/1.0 503 X\r\n\r\n"), Some((503, String::new())));
+        for bad in [b"".as_slice(), b"SSH-2.0-x\r\n\r\n", b"HTTP/1.1 2x0 OK\r\n\r\n", b"HTTP/1.1 200 OK\r\n"]
+        {
+            assert_eq!(parse(bad), None);
+        }
+    }
+
+    #[test]
+    fn follows_where_the_agent_listens() {
+        let listen = |text: &str| BTreeMap::from([("SICKBAY_LISTEN".to_owned(), text.to_owned())]);
+        assert_eq!(address(None, &listen("0.0.0.0:9000")).unwrap().to_string(), "127.0.0.1:9000");
+        assert_eq!(address(None, &listen("[::]:9000")).unwrap().to_string(), "[::1]:9000");
+        assert_eq!(address(None, &listen("")).unwrap().to_string(), "127.0.0.1:8686");
+        assert_eq!(address(None, &listen("127.0.0.2:1")).unwrap().to_string(), "127.0.0.2:1");
+        assert!(address(None, &listen("nowhere")).unwrap_err().contains("SICKBAY_LISTEN"));
+    }
+}

@@ -1,0 +1,173 @@
+//! The command line: one file per subcommand.
+
+mod check;
+mod config;
+mod healthcheck;
+mod logging;
+mod run;
+mod table;
+
+use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anstyle::{AnsiColor, Style};
+use clap::{Parser, Subcommand, ValueEnum};
+
+use crate::config::{Overrides, Plan, Sources};
+
+/// What a command ends with; the numbers are part of the contract.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Exit {
+    /// It did what was asked, and what was asked about is well.
+    Fine,
+    /// What was asked about is not well.
+    NotWell,
+    /// The configuration or the arguments are not usable.
+    Unusable,
+    /// An address cannot be listened on.
+    CannotBind,
+    /// It was ended by a second signal, whose number this is.
+    Signalled(i32),
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(match exit {
+            Exit::Fine => 0,
+            Exit::NotWell => 1,
+            Exit::Unusable => 2,
+            Exit::CannotBind => 3,
+            // What a shell reports of a process that a signal ended.
+            Exit::Signalled(signal) => u8::try_from(128 + signal).unwrap_or(u8::MAX),
+        })
+    }
+}
+
+/// A health and diagnostics sidecar for Amazon ECS.
+///
+/// Sickbay checks what an API depends on (PostgreSQL, Redis, DNS, TCP, HTTP), keeps a circuit breaker per
+/// dependency, and answers the load balancer and ECS. Without a configuration file it is set up by
+/// environment variables alone: DATABASE_HOST, REDIS_HOST, API_PORT, MLFLOW_TRACKING_URI.
+#[derive(Debug, Parser)]
+#[command(
+    name = "sickbay",
+    version = concat!(env!("CARGO_PKG_VERSION"), " (", env!("SICKBAY_COMMIT"), ")"),
+    propagate_version = true,
+    arg_required_else_help = true,
+    after_help = "Example:\n  DATABASE_HOST=db.internal DATABASE_PASSWORD=… sickbay check"
+)]
+struct Arguments {
+    /// A YAML file; may be repeated, the later wins
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Vec<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the agent until SIGTERM or SIGINT
+    ///
+    /// Exit codes: 0 drained; 2 the configuration is not usable; 3 an address cannot be listened on.
+    #[command(after_help = "Example:\n  sickbay run --config /etc/sickbay/production.yaml")]
+    Run(run::Arguments),
+    /// Check each dependency once, now; needs no running agent
+    ///
+    /// Exit codes: 0 all is well; 1 a critical dependency failed, or any that was named; 2 the configuration is
+    /// not usable, or a name is unknown.
+    #[command(after_help = "Example:\n  sickbay check database --format json")]
+    Check(check::Arguments),
+    /// Ask a running agent whether it is well: for the container health check of ECS
+    ///
+    /// Exit codes: 0 it answered 2xx; 1 anything else.
+    #[command(
+        after_help = "Example, in a task definition:\n  \"healthCheck\": {\"command\": [\"CMD\", \"/sickbay\", \"healthcheck\"]}"
+    )]
+    Healthcheck(healthcheck::Arguments),
+    /// Look at the configuration
+    Config(config::Arguments),
+}
+
+/// How a command prints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// For people
+    Table,
+    /// One JSON document on standard output, and nothing else
+    Json,
+}
+
+/// Runs the command that the process was started with.
+pub fn main() -> ExitCode {
+    let Arguments { config, command } = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        // Help and version go to standard output with 0, errors to standard error with 2.
+        Err(error) => error.exit(),
+    };
+    let environment = environment();
+    let load = |overrides| load(config, environment.clone(), overrides);
+    let exit = match command {
+        Command::Run(arguments) => run::run(arguments, load),
+        Command::Check(arguments) => check::run(&arguments, load, environment.contains_key("SICKBAY_LOG")),
+        Command::Healthcheck(arguments) => healthcheck::run(&arguments, &environment),
+        Command::Config(arguments) => config::run(&arguments, load),
+    };
+    exit.into()
+}
+
+/// The environment. Variables that are not UTF-8 cannot be ours.
+fn environment() -> BTreeMap<String, String> {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect()
+}
+
+/// The plan; or, after all errors have been told, the exit.
+fn load(
+    files: Vec<PathBuf>,
+    environment: BTreeMap<String, String>,
+    overrides: Overrides,
+) -> Result<Plan, Exit> {
+    let files = match environment.get("SICKBAY_CONFIG").filter(|path| files.is_empty() && !path.is_empty()) {
+        Some(path) => vec![PathBuf::from(path)],
+        None => files,
+    };
+    crate::config::load(&Sources { files, env: environment, overrides }).map_err(|errors| {
+        tell_error(&errors.to_string());
+        Exit::Unusable
+    })
+}
+
+/// Prints to standard error. A closed one is no reason to fail.
+fn tell_error(text: &str) {
+    let _ = writeln!(anstream::stderr(), "{}", text.trim_end());
+}
+
+/// Prints to standard output. A closed one (`| head`) is no reason to fail.
+fn tell(text: &str) {
+    let _ = writeln!(anstream::stdout(), "{}", text.trim_end());
+}
+
+const GOOD: Style = AnsiColor::Green.on_default();
+const WARN: Style = AnsiColor::Yellow.on_default();
+const BAD: Style = AnsiColor::Red.on_default().bold();
+const FAINT: Style = Style::new().dimmed();
+
+/// The runtime of a command that speaks with servers.
+fn runtime(workers: usize) -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build()
+}
+
+/// An address to listen on, as one to connect to: "any" becomes the loopback address.
+fn reachable(listen: SocketAddr) -> SocketAddr {
+    use std::net::{Ipv4Addr, Ipv6Addr};
+    let ip = match listen.ip() {
+        ip if !ip.is_unspecified() => ip,
+        std::net::IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+        std::net::IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+    };
+    SocketAddr::new(ip, listen.port())
+}

@@ -1,0 +1,52 @@
+//! `sickbay run`: the agent.
+
+use clap::Args;
+
+use super::{Exit, logging, runtime, tell_error};
+use crate::agent::app::{self, Ended, StartError};
+use crate::config::{Overrides, Plan};
+
+/// Threads that run checks and answer requests. Two, so that one of them is free for the load balancer
+/// whatever the other is at; more would only be idle beside an API.
+const WORKERS: usize = 2;
+
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    /// Where to listen; over SICKBAY_LISTEN and the configuration
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    listen: Option<String>,
+    /// What to log, such as info or sickbay=debug,warn; over SICKBAY_LOG
+    #[arg(long, value_name = "FILTER")]
+    log: Option<String>,
+    /// How to log: json or text; over SICKBAY_LOG_FORMAT
+    #[arg(long, value_name = "FORMAT")]
+    log_format: Option<String>,
+}
+
+pub(super) fn run(arguments: Arguments, load: impl FnOnce(Overrides) -> Result<Plan, Exit>) -> Exit {
+    agent(arguments, load).unwrap_or_else(|exit| exit)
+}
+
+fn agent(arguments: Arguments, load: impl FnOnce(Overrides) -> Result<Plan, Exit>) -> Result<Exit, Exit> {
+    let Arguments { listen, log, log_format } = arguments;
+    let plan = load(Overrides { listen, log, log_format })?;
+    logging::for_agent(plan.log().filter(), *plan.log().format())?;
+    let runtime = runtime(WORKERS).map_err(|error| {
+        tell_error(&format!("error: the agent cannot start: {error}"));
+        Exit::NotWell
+    })?;
+    let ended = runtime.block_on(app::run(plan));
+    // Blocked threads must not keep a stopped agent alive.
+    runtime.shutdown_background();
+    match ended {
+        Ok(Ended::Drained) => Ok(Exit::Fine),
+        Ok(Ended::Forced(signal)) => Ok(Exit::Signalled(signal)),
+        Err(error) => {
+            tell_error(&format!("error: {error}"));
+            Err(match error {
+                StartError::Bind { .. } => Exit::CannotBind,
+                StartError::Signals(_) => Exit::NotWell,
+            })
+        }
+    }
+}

@@ -1,0 +1,16 @@
+//! The endpoints. They read the snapshot and answer in constant time: no request makes a check, waits for one,
+//! or does any other I/O.
+//!
+//! [`server`] accepts connections → [`routes`] knows paths and methods → [`answers`] gives the short answers,
+//! whose bytes are made once per snapshot → [`wire`] gives JSON its shapes.
+
+mod answers;
+mod correlation;
+mod routes;
+mod server;
+mod state;
+mod wire;
+
+pub use server::{GRACE, Serves, listeners, serve};
+pub use state::State;
+pub use wire::check_report;

@@ -1,0 +1,166 @@
+//! A check as JSON: `last_check`, `last_failure`, `details`, and the report of `sickbay check`.
+
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+
+use super::circuit::OrderedMap;
+use super::{Timestamp, millis};
+use crate::health::observation::{
+    DnsDetails, HttpDetails, PostgresDetails, RedisDetails, TcpDetails, TlsDetails,
+};
+use crate::health::{Check, Details, Now, Policy, Status};
+
+/// The last check.
+#[derive(Debug, Serialize)]
+pub(super) struct LastCheck<'a> {
+    check_id: &'a str,
+    at: Timestamp,
+    age_seconds: f64,
+    ok: bool,
+    attempts: u32,
+    new_connection: bool,
+    duration_ms: f64,
+    phases_ms: OrderedMap<'static, f64>,
+}
+
+impl<'a> LastCheck<'a> {
+    pub(super) fn new(check: &'a Check, now: Now) -> Self {
+        Self {
+            check_id: check.id.as_str(),
+            at: Timestamp(check.at.wall),
+            age_seconds: super::seconds(now.mono.since(check.ended())),
+            ok: check.ok(),
+            attempts: check.attempts,
+            new_connection: check.new_connection,
+            duration_ms: millis(check.duration),
+            phases_ms: phases(check),
+        }
+    }
+}
+
+/// The last check that failed.
+#[derive(Debug, Serialize)]
+pub(super) struct LastFailure<'a> {
+    check_id: &'a str,
+    at: Timestamp,
+    phase: &'static str,
+    failure_kind: &'static str,
+    code: Option<&'a str>,
+    message: &'a str,
+    hint: &'a str,
+    attempts: u32,
+    duration_ms: f64,
+    phases_ms: OrderedMap<'static, f64>,
+}
+
+impl<'a> LastFailure<'a> {
+    /// `None` for a check that succeeded.
+    pub(super) fn new(check: &'a Check) -> Option<Self> {
+        let failure = check.failure()?;
+        Some(Self {
+            check_id: check.id.as_str(),
+            at: Timestamp(check.at.wall),
+            phase: failure.phase.as_str(),
+            failure_kind: failure.kind.as_str(),
+            code: failure.code.as_deref(),
+            message: &failure.message,
+            hint: &failure.hint,
+            attempts: check.attempts,
+            duration_ms: millis(check.duration),
+            phases_ms: phases(check),
+        })
+    }
+}
+
+fn phases(check: &Check) -> OrderedMap<'static, f64> {
+    OrderedMap(check.phases.iter().map(|(phase, span)| (phase.as_str(), millis(span))).collect())
+}
+
+/// What only the kind can tell; an empty object where nothing was seen.
+pub(super) fn details(details: Option<&Details>, now: Now) -> Value {
+    match details {
+        None | Some(Details::None) => json!({}),
+        Some(Details::Postgres(seen)) => postgres(seen, now),
+        Some(Details::Redis(seen)) => redis(seen, now),
+        Some(Details::Dns(seen)) => dns(seen),
+        Some(Details::Tcp(TcpDetails { tls })) => json!({ "tls": tls_details(tls.as_ref(), now) }),
+        Some(Details::Http(HttpDetails { status_code, body_bytes, tls })) => json!({
+            "status_code": status_code,
+            "body_bytes": body_bytes,
+            "tls": tls_details(tls.as_ref(), now),
+        }),
+    }
+}
+
+fn postgres(seen: &PostgresDetails, now: Now) -> Value {
+    json!({
+        "server_version": seen.server_version,
+        "role": if seen.in_recovery { "replica" } else { "primary" },
+        "read_only": seen.read_only,
+        "database": seen.database,
+        "user": seen.user,
+        "tls": tls_details(seen.tls.as_ref(), now),
+    })
+}
+
+fn redis(seen: &RedisDetails, now: Now) -> Value {
+    json!({
+        "server_version": seen.server_version,
+        "role": seen.role.as_deref().map(|role| if role == "master" { "primary" } else { "replica" }),
+        "connected_clients": seen.connected_clients,
+        "used_memory_bytes": seen.used_memory_bytes,
+        "maxmemory_bytes": seen.maxmemory_bytes,
+        "evicted_keys": seen.evicted_keys,
+        "loading": seen.loading,
+        "tls": tls_details(seen.tls.as_ref(), now),
+    })
+}
+
+fn dns(seen: &DnsDetails) -> Value {
+    let by_nameserver = seen.by_nameserver.iter().map(|answer| {
+        let said = match &answer.records {
+            Ok(records) => json!({ "records": records, "duration_ms": millis(answer.duration) }),
+            Err(error) => json!({ "error": error, "duration_ms": millis(answer.duration) }),
+        };
+        (answer.server.to_string(), said)
+    });
+    json!({
+        "records": seen.records,
+        "addresses": seen.addresses.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "ttl_seconds": seen.ttl_seconds,
+        "by_nameserver": by_nameserver.collect::<Map<_, _>>(),
+    })
+}
+
+fn tls_details(tls: Option<&TlsDetails>, now: Now) -> Value {
+    let Some(tls) = tls else { return Value::Null };
+    let days = tls.expires_at.map(|end| {
+        const DAY: f64 = 24.0 * 3600.0 * 1000.0;
+        let left = (end.unix_millis() - now.wall.unix_millis()) as f64 / DAY;
+        (left * 10.0).round() / 10.0
+    });
+    json!({
+        "version": tls.version,
+        "verified": tls.verified,
+        "expires_at": tls.expires_at.map(Timestamp),
+        "expires_in_days": days,
+    })
+}
+
+/// One dependency of `sickbay check --format json`.
+pub fn check_report(policy: &Policy, status: Status, check: Option<&Check>, now: Now) -> Value {
+    let observation = check.and_then(Check::observation);
+    json!({
+        "kind": policy.kind.as_str(),
+        "impact": policy.impact.as_str(),
+        "scope": policy.scope.as_str(),
+        "target": policy.target,
+        "address": check.and_then(|check| check.address).map(|address| address.to_string()),
+        "status": status.as_str(),
+        "disabled": policy.disabled,
+        "warnings": observation.map(|seen| seen.warnings.clone()).unwrap_or_default(),
+        "last_check": check.map(|check| LastCheck::new(check, now)),
+        "last_failure": check.and_then(LastFailure::new),
+        "details": details(observation.map(|seen| &seen.details), now),
+    })
+}

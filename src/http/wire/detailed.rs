@@ -1,0 +1,199 @@
+//! `/health/detailed` and its dependencies.
+
+use serde::Serialize;
+use serde_json::Value;
+
+use super::check::{LastCheck, LastFailure, details};
+use super::circuit::{Circuit, OrderedMap};
+use super::{Timestamp, millis, seconds};
+use crate::health::verdict::{self, Answer};
+use crate::health::window::Latency;
+use crate::health::{Check, Now, PoolStats, Snapshot};
+
+/// Everything.
+#[derive(Debug, Serialize)]
+pub(in crate::http) struct Detailed<'a> {
+    status: &'static str,
+    service: &'a str,
+    environment: &'a str,
+    version: Version,
+    started_at: Timestamp,
+    uptime_seconds: f64,
+    now: Timestamp,
+    /// Always null: the task's metadata are not read yet.
+    task: Option<()>,
+    groups: Groups,
+    dependencies: OrderedMap<'a, Dependency<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+struct Version {
+    sickbay: &'static str,
+    commit: &'static str,
+    rustc: &'static str,
+}
+
+#[derive(Debug, Serialize)]
+struct Groups {
+    live: Group,
+    ready: Group,
+    alb: Group,
+    startup: Group,
+}
+
+#[derive(Debug, Serialize)]
+struct Group {
+    status: &'static str,
+    code: u16,
+}
+
+impl From<Answer> for Group {
+    fn from(answer: Answer) -> Self {
+        Self { status: answer.status.as_str(), code: answer.code() }
+    }
+}
+
+impl<'a> Detailed<'a> {
+    pub(in crate::http) fn new(
+        snapshot: &'a Snapshot,
+        service: &'a str,
+        environment: &'a str,
+        live: &Answer,
+        now: Now,
+    ) -> Self {
+        let dependencies = snapshot
+            .dependencies
+            .iter()
+            .enumerate()
+            .map(|(index, view)| (view.policy.name.as_str(), Dependency::new(snapshot, index, now)));
+        Self {
+            status: verdict::service(snapshot, now.mono).as_str(),
+            service,
+            environment,
+            version: Version {
+                sickbay: crate::version::VERSION,
+                commit: crate::version::COMMIT,
+                rustc: crate::version::RUSTC,
+            },
+            started_at: Timestamp(snapshot.started.wall),
+            uptime_seconds: seconds(now.mono.since(snapshot.started.mono)),
+            now: Timestamp(now.wall),
+            task: None,
+            groups: Groups {
+                live: live.clone().into(),
+                ready: verdict::ready(snapshot, now.mono).into(),
+                alb: verdict::alb(snapshot, now.mono).into(),
+                startup: verdict::startup(snapshot).into(),
+            },
+            dependencies: OrderedMap(dependencies.collect()),
+        }
+    }
+}
+
+/// One dependency.
+#[derive(Debug, Serialize)]
+pub(in crate::http) struct Dependency<'a> {
+    kind: &'static str,
+    impact: &'static str,
+    scope: &'static str,
+    enabled: bool,
+    /// Why it is not checked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    disabled: Option<&'a str>,
+    status: &'static str,
+    warnings: Vec<String>,
+    target: &'a str,
+    address: Option<String>,
+    stale: bool,
+    next_check_at: Option<Timestamp>,
+    last_check: Option<LastCheck<'a>>,
+    last_failure: Option<LastFailure<'a>>,
+    circuit: Circuit,
+    pool: Option<Pool>,
+    latency_ms: Option<LatencyMs>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    address_changes: Vec<AddressChange>,
+    details: Value,
+}
+
+#[derive(Debug, Serialize)]
+struct AddressChange {
+    at: Timestamp,
+    from: String,
+    to: String,
+}
+
+impl<'a> Dependency<'a> {
+    pub(in crate::http) fn new(snapshot: &'a Snapshot, index: usize, now: Now) -> Self {
+        let view = &snapshot.dependencies[index];
+        let policy = &view.policy;
+        let changes = view.address_changes.iter().map(|change| AddressChange {
+            at: Timestamp(change.at),
+            from: change.from.to_string(),
+            to: change.to.to_string(),
+        });
+        // What was seen last stays told while checks fail: it is how the server was when it still answered.
+        let seen = view.last_seen.as_ref().and_then(|check| check.observation());
+        Self {
+            kind: policy.kind.as_str(),
+            impact: policy.impact.as_str(),
+            scope: policy.scope.as_str(),
+            enabled: policy.enabled(),
+            disabled: policy.disabled.as_deref(),
+            status: snapshot.status(index, now.mono).as_str(),
+            warnings: view.warnings(),
+            target: &policy.target,
+            address: view.address.map(|address| address.to_string()),
+            stale: view.stale(now.mono),
+            next_check_at: policy.enabled().then(|| Timestamp(now.wall_at(view.next_due))),
+            last_check: view.last_check.as_deref().map(|check| LastCheck::new(check, now)),
+            last_failure: view.last_failure.as_deref().and_then(|check: &Check| LastFailure::new(check)),
+            circuit: Circuit::new(view, now),
+            pool: view.pool.map(Pool::from),
+            latency_ms: view.latency.map(LatencyMs::from),
+            address_changes: changes.collect(),
+            details: details(seen.map(|seen| &seen.details), now),
+        }
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct Pool {
+    max: u32,
+    size: u32,
+    idle: u32,
+    in_use: u32,
+    /// Always 0: a dependency is asked by one check at a time.
+    waiting: u32,
+    created: u64,
+    closed: u64,
+    errors: u64,
+}
+
+impl From<PoolStats> for Pool {
+    fn from(stats: PoolStats) -> Self {
+        let PoolStats { max, size, idle, created, closed, errors } = stats;
+        Self { max, size, idle, in_use: size.saturating_sub(idle), waiting: 0, created, closed, errors }
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct LatencyMs {
+    count: usize,
+    p50: f64,
+    p90: f64,
+    p99: f64,
+    max: f64,
+}
+
+impl From<Latency> for LatencyMs {
+    fn from(latency: Latency) -> Self {
+        Self {
+            count: latency.count,
+            p50: millis(latency.p50),
+            p90: millis(latency.p90),
+            p99: millis(latency.p99),
+            max: millis(latency.max),
+        }
+    }
+}
