@@ -1,0 +1,287 @@
+//! The built binary: as the agent, and as a one-shot command.
+
+use std::io::{BufRead, BufReader, Read};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use hyper::Method;
+use rustix::process::{Pid, kill_process};
+use serde_json::Value;
+
+pub use rustix::process::Signal;
+
+use super::client::{self, Response};
+use super::wait::{PATIENCE, eventually, eventually_within};
+use super::{ports, scratch};
+
+/// How often the agent is given another port when its own was taken before it got to it.
+const TRIES: usize = 5;
+/// Its exit code where it cannot bind.
+const CANNOT_BIND: i32 = 3;
+
+/// A running agent. Dropped, it is gone.
+#[derive(Debug)]
+pub struct Agent {
+    address: SocketAddr,
+    child: Child,
+    lines: Arc<Mutex<Vec<String>>>,
+}
+
+impl Agent {
+    /// Starts `sickbay run` on the compiled-in configuration with these variables and no others (but `PATH`),
+    /// and waits until it answers. `SICKBAY_LISTEN`, log format and level are set unless given.
+    pub async fn start(env: &Env) -> Self {
+        Self::start_with(&[], env).await
+    }
+
+    /// The same with arguments after `run`.
+    pub async fn start_with(args: &[&str], env: &Env) -> Self {
+        let mut last = String::new();
+        for _ in 0..TRIES {
+            let mut agent = Self::spawn(args, env, (Ipv4Addr::LOCALHOST, ports::spare()).into());
+            match agent.until_it_answers().await {
+                Ok(()) => return agent,
+                Err(ended) if ended.code() == Some(CANNOT_BIND) => last = agent.output(),
+                Err(ended) => panic!("the agent ended ({ended}):\n{}", agent.output()),
+            }
+        }
+        panic!("the agent finds no port:\n{last}");
+    }
+
+    fn spawn(args: &[&str], env: &Env, address: SocketAddr) -> Self {
+        let mut command = sickbay(env);
+        let defaults = [
+            ("SICKBAY_LISTEN", address.to_string()),
+            ("SICKBAY_LOG_FORMAT", "json".to_owned()),
+            ("SICKBAY_LOG", "sickbay=debug,info".to_owned()),
+        ];
+        for (name, value) in defaults {
+            if env.into_iter().all(|(given, _)| given != name) {
+                command.env(name, value);
+            }
+        }
+        command.arg("run").args(args).stdout(Stdio::piped()).stderr(Stdio::piped());
+        // Ctrl-C is for the test runner.
+        command.process_group(0);
+        let mut child = command.spawn().expect("the binary starts");
+        scratch::register(child.id());
+        let lines = Arc::default();
+        collect(child.stdout.take().expect("a pipe"), &lines);
+        collect(child.stderr.take().expect("a pipe"), &lines);
+        // A test that gives a listener of its own knows where it is.
+        let given = env.into_iter().filter(|(name, _)| *name == "SICKBAY_LISTEN").last();
+        let address = given.map_or(address, |(_, listen)| listen.parse().expect("an address"));
+        Self { address, child, lines }
+    }
+
+    async fn until_it_answers(&mut self) -> Result<(), ExitStatus> {
+        let address = self.address;
+        eventually(&format!("the agent to answer on {address}"), || {
+            let ended = self.child.try_wait().expect("wait");
+            let output = self.output();
+            async move {
+                match ended {
+                    Some(status) => Ok(Err(status)),
+                    None => match client::get(address, "/health/live").await {
+                        Ok(_) => Ok(Ok(())),
+                        Err(error) => Err(format!("{error}; it has printed:\n{output}")),
+                    },
+                }
+            }
+        })
+        .await
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Asks it.
+    pub async fn get(&self, path: &str) -> Response {
+        self.request(Method::GET, path, &[], "").await
+    }
+
+    /// Asks it in some other way.
+    pub async fn request(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &str,
+    ) -> Response {
+        client::request(self.address, method, path, headers, body)
+            .await
+            .unwrap_or_else(|error| panic!("{path}: {error}; the agent has printed:\n{}", self.output()))
+    }
+
+    /// Asks until the answer is as wanted, and gives that answer.
+    pub async fn until(&self, path: &str, wanted: impl Fn(&Response) -> bool, what: &str) -> Response {
+        self.until_within(PATIENCE, path, wanted, what).await
+    }
+
+    /// [`Agent::until`] with a deadline of its own, for what is slow by configuration.
+    pub async fn until_within(
+        &self,
+        patience: Duration,
+        path: &str,
+        wanted: impl Fn(&Response) -> bool,
+        what: &str,
+    ) -> Response {
+        eventually_within(patience, &format!("{path} to show {what}"), || async {
+            let answer = client::get(self.address, path).await?;
+            if wanted(&answer) { Ok(answer) } else { Err(answer.to_string()) }
+        })
+        .await
+    }
+
+    /// One dependency of `/health/detailed`.
+    pub async fn dependency(&self, name: &str) -> Value {
+        let answer = self.get(&format!("/health/dependencies/{name}")).await;
+        assert_eq!(answer.status, 200, "{name}: {answer}");
+        answer.json()
+    }
+
+    /// Asks for one dependency until it is as wanted.
+    pub async fn until_dependency(&self, name: &str, wanted: impl Fn(&Value) -> bool, what: &str) -> Value {
+        let path = format!("/health/dependencies/{name}");
+        let wanted = |answer: &Response| answer.status == 200 && wanted(&answer.json());
+        self.until(&path, wanted, what).await.json()
+    }
+
+    /// All it has printed, on both streams, line by line.
+    pub fn output(&self) -> String {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner).join("\n")
+    }
+
+    /// The log so far: the printed lines that are JSON objects.
+    pub fn logs(&self) -> Vec<Value> {
+        let lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        let values = lines.iter().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        values.filter(Value::is_object).collect()
+    }
+
+    /// Waits for a log line.
+    pub async fn until_logged(&self, wanted: impl Fn(&Value) -> bool, what: &str) -> Value {
+        eventually(&format!("a log line with {what}"), || {
+            let found = self.logs().into_iter().find(|line| wanted(line));
+            std::future::ready(found.ok_or_else(|| self.output()))
+        })
+        .await
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: Signal) {
+        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).expect("a process number");
+        let _ = kill_process(pid, signal);
+    }
+
+    /// Waits for its end.
+    pub async fn wait_exit(&mut self) -> ExitStatus {
+        let output = Arc::clone(&self.lines);
+        eventually("the agent's end", || {
+            let printed = || output.lock().unwrap_or_else(PoisonError::into_inner).join("\n");
+            let ended = self.child.try_wait().expect("wait");
+            std::future::ready(ended.ok_or_else(|| format!("it runs, and has printed:\n{}", printed())))
+        })
+        .await
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        scratch::unregister(self.child.id());
+    }
+}
+
+/// What a one-shot command did.
+#[derive(Debug, Clone)]
+pub struct Output {
+    /// The exit code; `None` where a signal ended it.
+    pub code: Option<i32>,
+    /// All of stdout.
+    pub stdout: String,
+    /// All of stderr.
+    pub stderr: String,
+}
+
+impl Output {
+    /// Stdout as one JSON document.
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("not JSON ({error}): {self:?}"))
+    }
+}
+
+/// Runs `sickbay ARGS` to its end, with these variables and no others (but `PATH`).
+pub async fn run_cli(args: &[&str], env: &Env) -> Output {
+    let mut command = tokio::process::Command::from(sickbay(env));
+    command.args(args).stdin(Stdio::null()).kill_on_drop(true);
+    let output = tokio::time::timeout(PATIENCE, command.output())
+        .await
+        .unwrap_or_else(|_| panic!("sickbay {args:?} does not end within {PATIENCE:?}"))
+        .expect("the binary starts");
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
+    Output { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
+}
+
+/// Variables, put together from what servers say of themselves and what a test sets; the last of a name wins.
+#[derive(Debug, Clone, Default)]
+pub struct Env(Vec<(String, String)>);
+
+impl Env {
+    /// None yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// With those of a server: `Env::new().of(postgres.env())`.
+    #[must_use]
+    pub fn of(mut self, server: Vec<(String, String)>) -> Self {
+        self.0.extend(server);
+        self
+    }
+
+    /// With one more.
+    #[must_use]
+    pub fn set(mut self, name: &str, value: impl ToString) -> Self {
+        self.0.push((name.to_owned(), value.to_string()));
+        self
+    }
+}
+
+impl<'a> IntoIterator for &'a Env {
+    type Item = (&'a str, &'a str);
+    type IntoIter = Box<dyn Iterator<Item = Self::Item> + 'a>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        Box::new(self.0.iter().map(|(name, value)| (name.as_str(), value.as_str())))
+    }
+}
+
+fn sickbay(env: &Env) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sickbay"));
+    command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
+    // Coverage of the binary is counted like that of the library.
+    if let Some(profile) = std::env::var_os("LLVM_PROFILE_FILE") {
+        command.env("LLVM_PROFILE_FILE", profile);
+    }
+    command.envs(env).stdin(Stdio::null());
+    // No file of the caller's folder has a say.
+    command.current_dir(scratch::root());
+    command
+}
+
+/// Keeps reading, so that the pipe never fills and stalls the agent.
+fn collect(stream: impl Read + Send + 'static, lines: &Arc<Mutex<Vec<String>>>) {
+    let lines = Arc::clone(lines);
+    std::thread::spawn(move || {
+        for line in BufReader::new(stream).lines().map_while(Result::ok) {
+            lines.lock().unwrap_or_else(PoisonError::into_inner).push(line);
+        }
+    });
+}
