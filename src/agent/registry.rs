@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::clock::{Clock, Heartbeat};
 use crate::health::circuit::{State, Transition};
 use crate::health::snapshot::Lifecycle;
-use crate::health::{DependencyView, Policy, Snapshot, Status};
+use crate::health::{DependencyView, Monotonic, ServiceStatus, Snapshot, Status, verdict};
 
 /// Views waiting to be published. A runner whose view does not fit waits: it has nothing better to do.
 const WAITING: usize = 1024;
@@ -41,6 +41,23 @@ pub(super) struct Registry {
     heartbeat: Heartbeat,
     /// The status of each dependency as it was last told to the log.
     told: Vec<Status>,
+    /// The same for the service.
+    told_service: Told,
+}
+
+/// What the service answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Told {
+    status: ServiceStatus,
+    ready: u16,
+    alb: u16,
+}
+
+impl Told {
+    fn of(snapshot: &Snapshot, now: Monotonic) -> Self {
+        let ready = verdict::ready(snapshot, now);
+        Self { status: ready.status, ready: ready.code(), alb: verdict::alb(snapshot, now).code() }
+    }
 }
 
 impl Registry {
@@ -54,7 +71,9 @@ impl Registry {
         let now = clock.mono();
         let first = current.load();
         let told = (0..first.dependencies.len()).map(|index| first.status(index, now)).collect();
-        (Self { clock, current, updates, heartbeat, told }, sender)
+        let told_service = Told::of(&first, now);
+        drop(first);
+        (Self { clock, current, updates, heartbeat, told, told_service }, sender)
     }
 
     /// Runs until every sender is gone.
@@ -85,7 +104,7 @@ impl Registry {
                 Update::View { index, view } => {
                     let Some(slot) = next.dependencies.get_mut(index) else { continue };
                     for transition in view.circuit.transitions_since(&slot.circuit) {
-                        log_transition(&view.policy, transition);
+                        log_transition(&view, transition);
                     }
                     *slot = view;
                 }
@@ -114,16 +133,22 @@ impl Registry {
                 *told = status;
             }
         }
+        let service = Told::of(&snapshot, now);
+        if service != self.told_service {
+            log_service(self.told_service.status, service);
+            self.told_service = service;
+        }
     }
 }
 
-fn log_transition(policy: &Policy, transition: &Transition) {
+fn log_transition(view: &DependencyView, transition: &Transition) {
     /// Both levels have the same fields; tracing wants the level as a constant.
     macro_rules! line {
         ($level:ident) => {
             tracing::$level!(
-                dependency = policy.name.as_str(),
-                kind = policy.kind.as_str(),
+                dependency = view.policy.name.as_str(),
+                kind = view.policy.kind.as_str(),
+                check_id = check_id(view),
                 circuit_from = transition.from.as_str(),
                 circuit_to = transition.to.as_str(),
                 "circuit {}: {}",
@@ -138,7 +163,33 @@ fn log_transition(policy: &Policy, transition: &Transition) {
     }
 }
 
-fn log_status(view: &DependencyView, from: Status, to: Status, now: crate::health::Monotonic) {
+/// The check that a change came with.
+fn check_id(view: &DependencyView) -> Option<&str> {
+    view.last_check.as_ref().map(|check| check.id.as_str())
+}
+
+/// What the load balancer and a deployment see: the line to look for first.
+fn log_service(from: ServiceStatus, to: Told) {
+    let Told { status, ready, alb } = to;
+    /// Both levels have the same fields; tracing wants the level as a constant.
+    macro_rules! line {
+        ($level:ident) => {
+            tracing::$level!(
+                status_from = from.as_str(),
+                status_to = status.as_str(),
+                ready,
+                alb,
+                "service {from} → {status}: /health/ready answers {ready}, /health/alb {alb}"
+            )
+        };
+    }
+    match status {
+        ServiceStatus::Up | ServiceStatus::Starting | ServiceStatus::Draining => line!(info),
+        ServiceStatus::Degraded | ServiceStatus::Down => line!(warn),
+    }
+}
+
+fn log_status(view: &DependencyView, from: Status, to: Status, now: Monotonic) {
     let why = if view.stale(now) {
         "the last result is stale: no check has ended in time".to_owned()
     } else if let Some(failure) = view.last_check.as_ref().and_then(|check| check.failure()) {
@@ -152,6 +203,7 @@ fn log_status(view: &DependencyView, from: Status, to: Status, now: crate::healt
             tracing::$level!(
                 dependency = view.policy.name.as_str(),
                 kind = view.policy.kind.as_str(),
+                check_id = check_id(view),
                 failure_kind = view.failing_by().map(|kind| kind.as_str()),
                 status_from = from.as_str(),
                 status_to = to.as_str(),
