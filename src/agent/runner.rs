@@ -4,6 +4,7 @@
 //! and the probe is made anew; nothing is learnt from it, so that the dependency's last result grows stale
 //! where readers can see it. The runner itself goes on, and so do all others.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -16,7 +17,8 @@ use super::registry::Update;
 use crate::clock::{self, Clock};
 use crate::health::circuit::Permit;
 use crate::health::record::GRACE;
-use crate::health::{Check, Failure, Record};
+use crate::health::time::millis;
+use crate::health::{Check, Failure, Policy, Record};
 use crate::net::Target;
 use crate::net::resolve::Resolver;
 use crate::probe::Probe;
@@ -203,7 +205,7 @@ impl Runner {
 }
 
 /// Waits, then resolves the name; an empty answer where it does not resolve. Never ends without a name.
-async fn resolve_after(wait: Duration, resolver: &Resolver, name: Option<&Target>) -> Vec<std::net::IpAddr> {
+async fn resolve_after(wait: Duration, resolver: &Resolver, name: Option<&Target>) -> Vec<IpAddr> {
     let Some(target) = name else { return std::future::pending().await };
     tokio::time::sleep(wait).await;
     let found = tokio::time::timeout(wait, resolver.addresses(&target.host)).await;
@@ -211,8 +213,8 @@ async fn resolve_after(wait: Duration, resolver: &Resolver, name: Option<&Target
 }
 
 /// The first failure of a row and the first success after it are news; the rest is not.
-fn log_check(policy: &crate::health::Policy, check: &Check, was_failing: bool) {
-    let duration_ms = crate::health::time::millis(check.duration);
+fn log_check(policy: &Policy, check: &Check, was_failing: bool) {
+    let duration_ms = millis(check.duration);
     let address = check.address.map(tracing::field::display);
     /// All levels have the same fields; tracing wants the level as a constant.
     macro_rules! line {

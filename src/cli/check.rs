@@ -180,9 +180,10 @@ fn told(policy: &Policy, check: &Check, failure: &Failure) -> String {
         1 => "1 attempt".to_owned(),
         n => format!("{n} attempts"),
     };
+    let at = check.address.map(|address| format!(" at {address}")).unwrap_or_default();
     let bold = Style::new().bold();
     format!(
-        "\n{BAD}✗{BAD:#} {bold}{}{bold:#}: {kind}{code} in phase {phase}, {attempts}\n  {message}\n  → {hint}\n",
+        "\n{BAD}✗{BAD:#} {bold}{}{bold:#}: {kind}{code} in phase {phase}{at}, {attempts}\n  {message}\n  → {hint}\n",
         policy.name
     )
 }

@@ -95,6 +95,13 @@ pub(super) fn routes(
         move |method: Method, path: warp::path::FullPath, headers: HeaderMap| {
             let id = correlation::id(&headers);
             let mut response = answer(&state, serves, &method, path.as_str(), &id);
+            tracing::debug!(
+                correlation_id = id.to_str().unwrap_or_default(),
+                method = method.as_str(),
+                path = path.as_str(),
+                code = response.status().as_u16(),
+                "answered"
+            );
             let headers = response.headers_mut();
             headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
             headers.insert(correlation::HEADER, id);

@@ -1,8 +1,11 @@
 //! One check: attempts, with pauses between them, until one succeeds, the budget ends, or the failure is one
 //! that does not pass by itself.
 
+use std::time::Duration;
+
 use crate::clock::{self, Clock, Deadline, Stopwatch};
 use crate::health::circuit::Permit;
+use crate::health::time::millis;
 use crate::health::{Check, CheckId, Failure, Policy};
 use crate::net::Trace;
 use crate::probe::Probe;
@@ -80,7 +83,7 @@ fn log_attempt(
     allowed: u32,
     failure: &Failure,
     trace: &Trace,
-    latency: std::time::Duration,
+    latency: Duration,
     loudness: Loudness,
 ) {
     /// Both levels have the same fields; tracing wants the level as a constant.
@@ -96,7 +99,7 @@ fn log_attempt(
                 failure_kind = failure.kind.as_str(),
                 code = failure.code.as_deref(),
                 address = trace.address.map(tracing::field::display),
-                duration_ms = crate::health::time::millis(latency),
+                duration_ms = millis(latency),
                 "attempt failed: {}",
                 failure.message
             )

@@ -19,6 +19,7 @@ use futures_util::future::BoxFuture;
 
 use crate::clock::Deadline;
 use crate::config::plan::{DependencyPlan, ProbePlan, TlsPlan, Verify};
+use crate::health::time::millis;
 use crate::health::{Failure, Outcome};
 use crate::net::resolve::Resolver;
 use crate::net::{Dialer, Limits, Target, Tls, Trace, Verification};
@@ -104,9 +105,9 @@ fn log_parameters(plan: &DependencyPlan, probe: &ProbePlan) {
         dependency = policy.name.as_str(),
         kind = policy.kind.as_str(),
         destination = policy.target,
-        timeout_ms = policy.timeout.as_millis(),
-        connect_timeout_ms = plan.connect_timeout().as_millis(),
-        tcp_user_timeout_ms = policy.timeout.as_millis(),
+        timeout_ms = millis(policy.timeout),
+        connect_timeout_ms = millis(*plan.connect_timeout()),
+        tcp_user_timeout_ms = millis(policy.timeout),
         "connection parameters: {parameters}"
     );
 }

@@ -6,6 +6,7 @@
 //! connection would hide, most of the time, that nobody can log in.
 
 use std::future::Future;
+use std::net::SocketAddr;
 
 use futures_util::future::BoxFuture;
 
@@ -61,11 +62,17 @@ pub(super) struct Keep {
     pub(super) renew_every: u32,
 }
 
+/// A session between two checks, and the address that it leads to.
+struct Kept<S> {
+    session: S,
+    address: Option<SocketAddr>,
+}
+
 /// A probe over a protocol with sessions.
 pub(super) struct Pooled<P: Protocol> {
     protocol: P,
     keep: Keep,
-    kept: Option<P::Session>,
+    kept: Option<Kept<P::Session>>,
     /// Checks made over the kept session.
     uses: u32,
     stats: PoolStats,
@@ -81,30 +88,31 @@ impl<P: Protocol> Pooled<P> {
         self.uses = self.uses.saturating_add(1);
         let mut old = self.kept.take();
         if self.uses < self.keep.renew_every
-            && let Some(mut session) = old.take()
+            && let Some(mut kept) = old.take()
         {
-            match self.protocol.ask(&mut session, deadline, trace).await {
+            trace.address = kept.address;
+            match self.protocol.ask(&mut kept.session, deadline, trace).await {
                 Ok(seen) => {
-                    self.kept = Some(session);
+                    self.kept = Some(kept);
                     return Ok(seen);
                 }
                 Err(Trouble::Answered(failure)) => {
-                    self.kept = Some(session);
+                    self.kept = Some(kept);
                     return Err(failure);
                 }
                 Err(Trouble::Silent(failure)) => {
-                    self.cut(session);
+                    self.cut(kept.session);
                     return Err(failure);
                 }
                 // An idle limit, a restart, a failover: what counts is whether a new one can be made.
-                Err(Trouble::Broken(_)) => self.cut(session),
+                Err(Trouble::Broken(_)) => self.cut(kept.session),
             }
         }
         if self.keep.max == 1 {
-            self.dismiss(old.take());
+            self.dismiss(old.take().map(|kept| kept.session));
         }
         let result = self.renew(deadline, trace).await;
-        self.dismiss(old);
+        self.dismiss(old.map(|kept| kept.session));
         result
     }
 
@@ -115,7 +123,7 @@ impl<P: Protocol> Pooled<P> {
         self.stats.size += 1;
         match self.protocol.ask(&mut session, deadline, trace).await {
             Ok(seen) => {
-                self.kept = Some(session);
+                self.kept = Some(Kept { session, address: trace.address });
                 self.uses = 0;
                 Ok(seen)
             }
@@ -163,9 +171,9 @@ impl<P: Protocol> Probe for Pooled<P> {
 
     fn close(mut self: Box<Self>) -> BoxFuture<'static, ()> {
         Box::pin(async move {
-            if let Some(session) = self.kept.take() {
+            if let Some(kept) = self.kept.take() {
                 // Whether it went politely or not, it ends with us.
-                let _ = tokio::time::timeout(GOODBYE, session.goodbye()).await;
+                let _ = tokio::time::timeout(GOODBYE, kept.session.goodbye()).await;
             }
         })
     }
