@@ -16,6 +16,9 @@ use super::{Check, Fraction, Monotonic, Now, Policy, PoolStats};
 /// Changes of address kept; the oldest go first.
 const ADDRESS_CHANGES_KEPT: usize = 20;
 
+/// Addresses remembered of a name; more are taken for new ones.
+const RESOLVED_KEPT: usize = 64;
+
 /// How much longer than its timeout a check may take before it is given up as lost.
 pub const GRACE: Duration = Duration::from_secs(1);
 
@@ -36,8 +39,12 @@ pub struct Record {
     lost_due: Option<Monotonic>,
     last_check: Option<Arc<Check>>,
     last_failure: Option<Arc<Check>>,
+    /// What the name has led to since the last success.
     resolved: Vec<IpAddr>,
+    /// The address last tried.
     address: Option<SocketAddr>,
+    /// The address of the last success.
+    reached: Option<SocketAddr>,
     address_changes: VecDeque<AddressChange>,
     pool: Option<PoolStats>,
 }
@@ -60,6 +67,7 @@ impl Record {
             last_failure: None,
             resolved: Vec::new(),
             address: None,
+            reached: None,
             address_changes: VecDeque::new(),
             pool: None,
         }
@@ -100,7 +108,7 @@ impl Record {
     pub fn resolved_while_open(&mut self, addresses: &[IpAddr], now: Now) {
         let known = !self.resolved.is_empty();
         if known && self.is_open() && addresses.iter().any(|address| !self.resolved.contains(address)) {
-            self.resolved = addresses.to_vec();
+            self.remember(addresses);
             self.circuit.hurry(Reason::AddressesChanged, now);
             self.schedule.at(now.mono);
         }
@@ -176,19 +184,32 @@ impl Record {
         policy.startup_interval.saturating_mul(1 << doublings).min(policy.interval)
     }
 
-    fn note_address(&mut self, check: &Check, at: Now) {
-        if !check.resolved.is_empty() {
-            self.resolved.clone_from(&check.resolved);
+    /// Adds addresses to those that the name has led to since the last success: the answers of a name that
+    /// rotates look new one by one, and must not count as a failover for ever.
+    fn remember(&mut self, addresses: &[IpAddr]) {
+        for address in addresses {
+            if !self.resolved.contains(address) && self.resolved.len() < RESOLVED_KEPT {
+                self.resolved.push(*address);
+            }
         }
-        let Some(address) = check.address else { return };
+    }
+
+    fn note_address(&mut self, check: &Check, at: Now) {
+        if check.ok() && !check.resolved.is_empty() {
+            self.resolved.clear();
+        }
+        self.remember(&check.resolved);
+        self.address = check.address.or(self.address);
+        // An address that was only tried may be the second of two that are both dead: no change.
+        let Some(now_at) = check.address.filter(|_| check.ok()) else { return };
         // Only names move: a literal address is never resolved.
-        if let Some(from) = self.address.filter(|from| *from != address && !self.resolved.is_empty()) {
+        if let Some(from) = self.reached.filter(|from| *from != now_at && !self.resolved.is_empty()) {
             if self.address_changes.len() == ADDRESS_CHANGES_KEPT {
                 self.address_changes.pop_front();
             }
-            self.address_changes.push_back(AddressChange { at: at.wall, from: from.ip(), to: address.ip() });
+            self.address_changes.push_back(AddressChange { at: at.wall, from: from.ip(), to: now_at.ip() });
         }
-        self.address = Some(address);
+        self.reached = Some(now_at);
     }
 
     /// What readers see.
@@ -557,6 +578,34 @@ mod tests {
         let due = record.due();
         record.resolved_while_open(&[ip("10.0.0.2")], now(secs(65)));
         assert!(record.is_open() && record.due() == due);
+    }
+
+    #[test]
+    fn a_name_that_rotates_ends_one_wait_for_each_of_its_addresses() {
+        let mut record = open_at_an_address();
+        let mut trials = 0;
+        for turn in 0..12u8 {
+            let at = now(secs(60 + u64::from(turn)));
+            record.resolved_while_open(&[IpAddr::from([10, 0, 1, turn % 3])], at);
+            if !record.is_open() {
+                trials += 1;
+                run_next(&mut record, REFUSED);
+            }
+        }
+        assert_eq!(trials, 3);
+    }
+
+    #[test]
+    fn an_address_that_was_only_tried_is_shown_and_is_no_change() {
+        let mut record = record(policy("database"));
+        record.finish(seen_at(0, "10.0.0.1", &["10.0.0.1", "10.0.0.9"]), Fraction::ZERO);
+        let tried = seen_at(10, "10.0.0.9", &["10.0.0.1", "10.0.0.9"]);
+        let refused = failed(secs(10), millis(1), FailureKind::ConnectRefused);
+        record.finish(Check { address: tried.address, resolved: tried.resolved, ..refused }, Fraction::ZERO);
+        let view = record.view(mono(secs(11)));
+        assert_eq!(view.address, Some(SocketAddr::new(ip("10.0.0.9"), 5432)));
+        record.finish(seen_at(20, "10.0.0.1", &["10.0.0.1", "10.0.0.9"]), Fraction::ZERO);
+        assert!(record.view(mono(secs(21))).address_changes.is_empty());
     }
 
     #[test]
