@@ -3,7 +3,6 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -13,13 +12,13 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::registry::{Registry, Update};
-use super::runner::{Factory, Runner, Shared};
+use super::runner::{Factory, Losses, Runner, Shared};
 use super::shutdown::{Signals, Stop};
 use crate::clock::{self, Clock, Heartbeat};
 use crate::config::Plan;
 use crate::config::plan::DependencyPlan;
 use crate::health::{DependencyView, Failure, FailureKind, Phase, Record, Snapshot};
-use crate::http::{self, State};
+use crate::http::{self, Pulses, State};
 use crate::net::resolve::Resolver;
 use crate::probe;
 
@@ -66,7 +65,6 @@ pub async fn run(plan: Plan) -> Result<Ended, StartError> {
         Some(address) => Some(bind(*address, "SICKBAY_OPERATOR_LISTEN").await?),
         None => None,
     };
-    let resolver = Resolver::system();
     let started = clock.now();
     let mut records: Vec<Option<Record>> = Vec::new();
     let mut views: Vec<Arc<DependencyView>> = Vec::new();
@@ -77,31 +75,39 @@ pub async fn run(plan: Plan) -> Result<Ended, StartError> {
     }
     let current = Arc::new(ArcSwap::from_pointee(Snapshot::new(started, views)));
     let registry_beat = Heartbeat::new(clock);
-    let lost_runners = Arc::new(AtomicUsize::new(0));
+    let losses = vec![Losses::default(); records.len()];
     let (registry, updates) = Registry::new(clock, Arc::clone(&current), registry_beat.clone());
     tokio::spawn(registry.run());
 
     let http_stop = CancellationToken::new();
-    let state = State::new(&plan, clock, current, registry_beat, Arc::clone(&lost_runners));
     log_start(&plan, &listener, operator.as_ref());
+    let listeners: Vec<_> =
+        http::listeners(listener, operator).map(|listener| (listener, Heartbeat::new(clock))).collect();
+    let watched = losses.clone();
+    let pulses = Pulses {
+        registry: registry_beat,
+        http: listeners.iter().map(|(_, heartbeat)| heartbeat.clone()).collect(),
+        runner_lost: Box::new(move || watched.iter().any(Losses::too_many)),
+    };
+    let state = State::new(&plan, clock, current, pulses);
     let mut servers = JoinSet::new();
-    let listeners = http::listeners(listener, operator);
-    for (listener, serves) in listeners {
-        servers.spawn(http::serve(listener, serves, state.clone(), http_stop.clone()));
+    for ((listener, serves), heartbeat) in listeners {
+        servers.spawn(http::serve(listener, serves, state.clone(), heartbeat, http_stop.clone()));
     }
 
     let shared = Shared {
         clock,
         updates: updates.clone(),
-        resolver: resolver.clone(),
-        lost_runners,
+        resolver: Resolver::system(),
         stop: CancellationToken::new(),
     };
     let runners_stop = shared.stop.clone();
     let mut runners = JoinSet::new();
-    for (index, (dependency, record)) in plan.dependencies().iter().zip(records).enumerate() {
+    for (index, ((dependency, record), losses)) in
+        plan.dependencies().iter().zip(records).zip(losses).enumerate()
+    {
         if let Some(record) = record {
-            runners.spawn(keep_running(index, record, dependency.clone(), shared.clone()));
+            runners.spawn(keep_running(index, record, dependency.clone(), losses, shared.clone()));
         }
     }
     drop(shared);
@@ -156,18 +162,25 @@ async fn finish<T: 'static>(tasks: &mut JoinSet<T>, limit: Duration) {
 
 /// Keeps a dependency's runner running. It ends by itself only when told to; if it panics, another one takes
 /// its place, with a record that has everything to learn.
-async fn keep_running(index: usize, record: Record, plan: DependencyPlan, shared: Shared) {
+async fn keep_running(index: usize, record: Record, plan: DependencyPlan, losses: Losses, shared: Shared) {
     let policy = Arc::clone(plan.policy());
     let watched_name = plan.probe().as_ref().and_then(probe::named_target);
     let factory = factory(plan, shared.resolver.clone());
     let mut record = record;
     loop {
-        let runner = Runner::new(index, record, Arc::clone(&factory), watched_name.clone(), shared.clone());
+        let (factory, name) = (Arc::clone(&factory), watched_name.clone());
+        let runner = Runner::new(index, record, factory, name, losses.clone(), shared.clone());
         let mut task = JoinSet::new();
         task.spawn(runner.run());
         match task.join_next().await {
             Some(Err(error)) if error.is_panic() => {
-                tracing::error!(dependency = policy.name.as_str(), "the runner panicked and is respawned");
+                let lost_in_a_row = losses.add();
+                tracing::error!(
+                    dependency = policy.name.as_str(),
+                    kind = policy.kind.as_str(),
+                    lost_in_a_row,
+                    "the runner panicked and is respawned"
+                );
                 tokio::time::sleep(RESPAWN_AFTER).await;
                 record = Record::new(Arc::clone(&policy), shared.clock.now(), clock::draw());
             }

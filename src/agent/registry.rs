@@ -192,8 +192,9 @@ fn log_service(from: ServiceStatus, to: Told) {
 fn log_status(view: &DependencyView, from: Status, to: Status, now: Monotonic) {
     let why = if view.stale(now) {
         "the last result is stale: no check has ended in time".to_owned()
-    } else if let Some(failure) = view.last_check.as_ref().and_then(|check| check.failure()) {
-        failure.to_string()
+    } else if let Some(kind) = view.failing_by() {
+        // Its text was told with the check.
+        kind.to_string()
     } else {
         view.warnings().join("; ")
     };

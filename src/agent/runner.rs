@@ -6,7 +6,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -39,8 +39,6 @@ pub(super) struct Shared {
     pub(super) clock: Clock,
     pub(super) updates: mpsc::Sender<Update>,
     pub(super) resolver: Resolver,
-    /// How many runners are lost at the moment.
-    pub(super) lost_runners: Arc<AtomicUsize>,
     pub(super) stop: CancellationToken,
 }
 
@@ -53,9 +51,28 @@ pub(super) struct Runner {
     probe: Option<Box<dyn Probe>>,
     /// The name that is watched for new addresses while no checks run.
     watched_name: Option<Target>,
-    /// Checks lost since the last one that ended.
-    lost: u32,
+    losses: Losses,
     shared: Shared,
+}
+
+/// Checks of one dependency that were lost since the last one that ended. It outlives a runner that panics.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Losses(Arc<AtomicU32>);
+
+impl Losses {
+    /// One more.
+    pub(super) fn add(&self) -> u32 {
+        self.0.fetch_add(1, Ordering::Relaxed).saturating_add(1)
+    }
+
+    /// Whether there were so many in a row that the runner counts as lost.
+    pub(super) fn too_many(&self) -> bool {
+        self.0.load(Ordering::Relaxed) >= LOST_AFTER
+    }
+
+    fn forget(&self) {
+        self.0.store(0, Ordering::Relaxed);
+    }
 }
 
 /// What became of a check.
@@ -71,9 +88,10 @@ impl Runner {
         record: Record,
         factory: Factory,
         watched_name: Option<Target>,
+        losses: Losses,
         shared: Shared,
     ) -> Self {
-        Self { index, record, factory, probe: None, watched_name, lost: 0, shared }
+        Self { index, record, factory, probe: None, watched_name, losses, shared }
     }
 
     /// Runs until it is told to stop; then ends its connections.
@@ -81,7 +99,7 @@ impl Runner {
         while self.wait_until_due().await {
             let now = self.shared.clock.now();
             let Some(permit) = self.record.admit(now) else {
-                // A trial was lost and its permit has not run out yet.
+                // Cannot be while one check is made at a time; if it is, waiting beats spinning.
                 self.record.lost(now, clock::draw());
                 continue;
             };
@@ -173,10 +191,7 @@ impl Runner {
     }
 
     async fn note_ended(&mut self, check: Check) {
-        if self.lost >= LOST_AFTER {
-            self.shared.lost_runners.fetch_sub(1, Ordering::Relaxed);
-        }
-        self.lost = 0;
+        self.losses.forget();
         let was_failing = self.record.failing();
         log_check(self.record.policy(), &check, was_failing);
         self.record.finish(check, clock::draw());
@@ -184,14 +199,11 @@ impl Runner {
     }
 
     async fn note_lost(&mut self, why: &'static str) {
-        self.lost = self.lost.saturating_add(1);
-        if self.lost == LOST_AFTER {
-            self.shared.lost_runners.fetch_add(1, Ordering::Relaxed);
-        }
+        let lost_in_a_row = self.losses.add();
         tracing::error!(
             dependency = self.record.policy().name.as_str(),
             kind = self.record.policy().kind.as_str(),
-            lost_in_a_row = self.lost,
+            lost_in_a_row,
             "a check was lost: {why}; the probe is made anew, and until a check ends the last result grows stale"
         );
         self.record.lost(self.shared.clock.now(), clock::draw());
@@ -208,7 +220,7 @@ impl Runner {
 async fn resolve_after(wait: Duration, resolver: &Resolver, name: Option<&Target>) -> Vec<IpAddr> {
     let Some(target) = name else { return std::future::pending().await };
     tokio::time::sleep(wait).await;
-    let found = tokio::time::timeout(wait, resolver.addresses(&target.host)).await;
+    let found = tokio::time::timeout(wait, resolver.addresses(target.host())).await;
     found.ok().and_then(Result::ok).map(|records| records.addresses).unwrap_or_default()
 }
 

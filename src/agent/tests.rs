@@ -10,7 +10,7 @@ use futures_util::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
 
 use super::registry::{Registry, Update};
-use super::runner::{Factory, LOST_AFTER, Runner, Shared};
+use super::runner::{Factory, LOST_AFTER, Losses, Runner, Shared};
 use crate::clock::{self, Clock, Deadline, Heartbeat};
 use crate::health::snapshot::Lifecycle;
 use crate::health::test_support::policy;
@@ -53,7 +53,7 @@ struct Bench {
     clock: Clock,
     current: Arc<ArcSwap<Snapshot>>,
     counts: Vec<Counts>,
-    lost_runners: Arc<AtomicUsize>,
+    losses: Vec<Losses>,
     heartbeat: Heartbeat,
     stop: CancellationToken,
     updates: tokio::sync::mpsc::Sender<Update>,
@@ -73,15 +73,10 @@ impl Bench {
         let heartbeat = Heartbeat::new(clock);
         let (registry, updates) = Registry::new(clock, Arc::clone(&current), heartbeat.clone());
         tokio::spawn(registry.run());
-        let lost_runners = Arc::new(AtomicUsize::new(0));
+        let losses = vec![Losses::default(); records.len()];
         let stop = CancellationToken::new();
-        let shared = Shared {
-            clock,
-            updates: updates.clone(),
-            resolver: Resolver::system(),
-            lost_runners: Arc::clone(&lost_runners),
-            stop: stop.clone(),
-        };
+        let shared =
+            Shared { clock, updates: updates.clone(), resolver: Resolver::system(), stop: stop.clone() };
         let mut runners = tokio::task::JoinSet::new();
         let mut counts = Vec::new();
         for (index, ((_, script), record)) in dependencies.into_iter().zip(records).enumerate() {
@@ -92,9 +87,10 @@ impl Bench {
                 let Counts { asked, closed, .. } = count.clone();
                 Ok(Box::new(Scripted { script: Arc::clone(&script), asked, closed }))
             });
-            runners.spawn(Runner::new(index, record, factory, None, shared.clone()).run());
+            let losses = losses[index].clone();
+            runners.spawn(Runner::new(index, record, factory, None, losses, shared.clone()).run());
         }
-        Self { clock, current, counts, lost_runners, heartbeat, stop, updates, runners }
+        Self { clock, current, counts, losses, heartbeat, stop, updates, runners }
     }
 
     fn status(&self, index: usize) -> Status {
@@ -157,10 +153,10 @@ async fn a_hang_is_ended_and_the_probe_made_anew() {
 async fn a_runner_is_lost_after_repeated_losses_and_found_again_by_one_result() {
     let losses = LOST_AFTER as usize + 2;
     let bench = Bench::start(vec![(policy("bad"), panics_while(move |n| n < losses))]);
-    bench.until("it counts as lost", |b| b.lost_runners.load(Ordering::SeqCst) == 1).await;
+    bench.until("it counts as lost", |b| b.losses[0].too_many()).await;
     assert!(bench.made(0) >= LOST_AFTER as usize, "not before it was brought back {LOST_AFTER} times");
     bench.until("it is up", |b| b.status(0) == Status::Up).await;
-    assert_eq!(bench.lost_runners.load(Ordering::SeqCst), 0);
+    assert!(!bench.losses[0].too_many());
 }
 
 #[tokio::test(start_paused = true)]

@@ -2,17 +2,41 @@
 
 use std::io::IsTerminal;
 
+use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
 use super::{Exit, tell_error};
 use crate::config::plan::LogFormat;
 
+/// Log lines that may wait for standard output to take them; more are dropped and counted.
+const WAITING: usize = 4096;
+
+/// Keeps the agent's log going; dropped, it writes what still waits.
+pub(super) struct AgentLog {
+    _writer: WorkerGuard,
+    dropped: ErrorCounter,
+}
+
+impl AgentLog {
+    /// Counts the lines that were dropped.
+    pub(super) fn dropped(&self) -> ErrorCounter {
+        self.dropped.clone()
+    }
+}
+
 /// Sets up the agent's log: standard output, which is what ECS collects.
-pub(super) fn for_agent(filter: &str, format: Option<LogFormat>) -> Result<(), Exit> {
+///
+/// A thread of its own writes it. A log driver that blocks, as `awslogs` does by default while CloudWatch
+/// cannot be reached, fills the pipe; health answers and signals must not wait for that.
+pub(super) fn for_agent(filter: &str, format: Option<LogFormat>) -> Result<AgentLog, Exit> {
     let terminal = std::io::stdout().is_terminal();
     let format = format.unwrap_or(if terminal { LogFormat::Text } else { LogFormat::Json });
-    start(filter, format, terminal, std::io::stdout)
+    let builder = NonBlockingBuilder::default().lossy(true).buffered_lines_limit(WAITING);
+    let (writer, guard) = builder.thread_name("log").finish(std::io::stdout());
+    let dropped = writer.error_counter();
+    start(filter, format, terminal, writer)?;
+    Ok(AgentLog { _writer: guard, dropped })
 }
 
 /// Sets up the log of a command that prints its result on standard output: standard error, and only what went

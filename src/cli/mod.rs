@@ -104,8 +104,7 @@ enum Format {
 pub fn main() -> ExitCode {
     let Arguments { config, command } = match Arguments::try_parse() {
         Ok(arguments) => arguments,
-        // Help and version go to standard output with 0, errors to standard error with 2.
-        Err(error) => error.exit(),
+        Err(error) => return usage(&error),
     };
     let environment = environment();
     let load = |overrides| load(config, environment.clone(), overrides);
@@ -114,6 +113,20 @@ pub fn main() -> ExitCode {
         Command::Check(arguments) => check::run(&arguments, load, environment.contains_key("SICKBAY_LOG")),
         Command::Healthcheck(arguments) => healthcheck::run(&arguments, &environment),
         Command::Config(arguments) => config::run(&arguments, load),
+    };
+    exit.into()
+}
+
+/// Help and version go to standard output with 0, errors to standard error with 2; but for the health check, to
+/// which Docker and ECS allow no other failure than 1.
+fn usage(error: &clap::Error) -> ExitCode {
+    // Where nothing can be printed there is nobody to tell.
+    let _ = error.print();
+    let healthcheck = std::env::args_os().nth(1).is_some_and(|command| command == "healthcheck");
+    let exit = match (error.exit_code(), healthcheck) {
+        (0, _) => Exit::Fine,
+        (_, true) => Exit::NotWell,
+        (_, false) => Exit::Unusable,
     };
     exit.into()
 }

@@ -1,6 +1,9 @@
 //! `sickbay run`: the agent.
 
+use std::time::Duration;
+
 use clap::Args;
+use tracing_appender::non_blocking::ErrorCounter;
 
 use super::{Exit, logging, runtime, tell_error};
 use crate::agent::app::{self, Ended, StartError};
@@ -9,6 +12,9 @@ use crate::config::{Overrides, Plan};
 /// Threads that run checks and answer requests. Two, so that one of them is free for the load balancer
 /// whatever the other is at; more would only be idle beside an API.
 const WORKERS: usize = 2;
+
+/// How often the count of dropped log lines is looked at.
+const LOOK_FOR_DROPPED: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -30,11 +36,13 @@ pub(super) fn run(arguments: Arguments, load: impl FnOnce(Overrides) -> Result<P
 fn agent(arguments: Arguments, load: impl FnOnce(Overrides) -> Result<Plan, Exit>) -> Result<Exit, Exit> {
     let Arguments { listen, log, log_format } = arguments;
     let plan = load(Overrides { listen, log, log_format })?;
-    logging::for_agent(plan.log().filter(), *plan.log().format())?;
+    let log = logging::for_agent(plan.log().filter(), *plan.log().format())?;
+    tell_panics_to_the_log();
     let runtime = runtime(WORKERS).map_err(|error| {
         tell_error(&format!("error: the agent cannot start: {error}"));
         Exit::NotWell
     })?;
+    runtime.spawn(tell_dropped_lines(log.dropped()));
     let ended = runtime.block_on(app::run(plan));
     // Blocked threads must not keep a stopped agent alive.
     runtime.shutdown_background();
@@ -47,6 +55,31 @@ fn agent(arguments: Arguments, load: impl FnOnce(Overrides) -> Result<Plan, Exit
                 StartError::Bind { .. } => Exit::CannotBind,
                 StartError::Signals(_) => Exit::NotWell,
             })
+        }
+    }
+}
+
+/// A panic is one line of the log like any other, not several on standard error that no filter understands.
+fn tell_panics_to_the_log() {
+    std::panic::set_hook(Box::new(|panic| {
+        let location = panic.location().map(ToString::to_string);
+        tracing::error!(location, "panicked: {}", panic.payload_as_str().unwrap_or("no message"));
+    }));
+}
+
+/// Says, once standard output takes lines again, how many were dropped meanwhile.
+async fn tell_dropped_lines(counter: ErrorCounter) {
+    let mut told = 0;
+    loop {
+        tokio::time::sleep(LOOK_FOR_DROPPED).await;
+        let dropped = counter.dropped_lines();
+        if dropped > told {
+            tracing::warn!(
+                queue = "log",
+                dropped = dropped - told,
+                "log lines were dropped: standard output does not take them"
+            );
+            told = dropped;
         }
     }
 }

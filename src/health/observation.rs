@@ -97,6 +97,8 @@ pub struct NameserverAnswer {
 /// The other end of a port.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct TcpDetails {
+    /// The address connected to.
+    pub peer: Option<SocketAddr>,
     /// The connection's TLS, where it was asked for.
     pub tls: Option<TlsDetails>,
 }

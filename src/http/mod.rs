@@ -12,5 +12,5 @@ mod state;
 mod wire;
 
 pub use server::{GRACE, Serves, listeners, serve};
-pub use state::State;
+pub use state::{Pulses, State};
 pub use wire::check_report;

@@ -21,7 +21,7 @@ use super::answers::Short;
 use super::server::Serves;
 use super::state::State;
 use super::{correlation, wire};
-use crate::health::snapshot::Snapshot;
+use crate::health::{Snapshot, verdict};
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const HEALTH_JSON: HeaderValue = HeaderValue::from_static("application/health+json");
@@ -130,9 +130,10 @@ fn answer(state: &State, serves: Serves, method: &Method, path: &str, id: &Heade
         Route::Alb => short(state.rendered().alb.clone()),
         Route::Startup => short(state.rendered().startup.clone()),
         Route::Health => {
-            let code = state.rendered().ready.code;
-            let snapshot = state.snapshot();
-            let body = wire::HealthJson::new(&snapshot, state.service(), state.now());
+            // Code and body from one snapshot: they must not contradict each other.
+            let (snapshot, now) = (state.snapshot(), state.now());
+            let body = wire::HealthJson::new(&snapshot, state.service(), now);
+            let Short { code, .. } = Short::new(&verdict::ready(&snapshot, now.mono));
             respond(code, HEALTH_JSON, wire::to_bytes(&body))
         }
         Route::Detailed => {

@@ -6,16 +6,22 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use hyper::body::Incoming;
+use hyper::header::{ALLOW, HeaderValue};
 use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
+use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
+use socket2::SockRef;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use super::routes::routes;
 use super::state::State;
+use crate::clock::Heartbeat;
 
 /// A request's head must be complete after this long; it also ends idle kept-alive connections.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
@@ -23,8 +29,12 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 /// Connections at a time, for each listener; the next ones wait in the kernel's queue.
 const CONNECTIONS_MAX: usize = 1024;
 
-/// A request's head must fit, and so must an answer on its way.
+/// What is buffered of a request's head; one that is much longer is answered 431.
 const BUFFER_MAX: usize = 32 * 1024;
+
+/// An answer that the peer does not take for this long ends the connection: without it, clients that ask and
+/// never read would hold every place there is.
+const UNREAD_MAX: Duration = Duration::from_secs(30);
 
 /// After the stop, answers under way may take this long.
 pub const GRACE: Duration = Duration::from_secs(2);
@@ -51,8 +61,25 @@ pub fn listeners(
 }
 
 /// Serves until `stop`, then lets answers under way end, for as long as [`GRACE`].
-pub async fn serve(listener: TcpListener, serves: Serves, state: State, stop: CancellationToken) {
-    let service = TowerToHyperService::new(warp::service(routes(state.clone(), serves)));
+pub async fn serve(
+    listener: TcpListener,
+    serves: Serves,
+    state: State,
+    heartbeat: Heartbeat,
+    stop: CancellationToken,
+) {
+    let routed = TowerToHyperService::new(warp::service(routes(state, serves)));
+    let service = service_fn(move |request: Request<Incoming>| {
+        // CONNECT asks for a host and has no path, which warp's filters cannot stand.
+        let refused = (request.method() == Method::CONNECT).then(not_a_proxy);
+        let routed = routed.clone();
+        async move {
+            match refused {
+                Some(response) => Ok(response),
+                None => routed.call(request).await,
+            }
+        }
+    });
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT).max_buf_size(BUFFER_MAX);
     let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
@@ -66,7 +93,7 @@ pub async fn serve(listener: TcpListener, serves: Serves, state: State, stop: Ca
         let (accepted, permit) = tokio::select! {
             () = stop.cancelled() => break,
             _ = tick.tick() => {
-                state.heartbeat().beat();
+                heartbeat.beat();
                 continue;
             }
             accepted = accepting => accepted,
@@ -80,9 +107,11 @@ pub async fn serve(listener: TcpListener, serves: Serves, state: State, stop: Ca
                 continue;
             }
         };
+        let socket = SockRef::from(&stream);
         // Small answers must not wait for the peer's acknowledgement of the last one.
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!("TCP_NODELAY: {error}");
+        let set = socket.set_tcp_nodelay(true).and_then(|()| socket.set_tcp_user_timeout(Some(UNREAD_MAX)));
+        if let Err(error) = set {
+            tracing::debug!("an accepted socket: {error}");
         }
         let connection = graceful.watch(http.serve_connection(TokioIo::new(stream), service.clone()));
         tokio::spawn(async move {
@@ -96,4 +125,11 @@ pub async fn serve(listener: TcpListener, serves: Serves, state: State, stop: Ca
     if tokio::time::timeout(GRACE, graceful.shutdown()).await.is_err() {
         tracing::debug!("connections were still open at the end");
     }
+}
+
+fn not_a_proxy() -> warp::reply::Response {
+    let mut response = warp::reply::Response::default();
+    *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
+    response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+    response
 }

@@ -1,7 +1,6 @@
 //! What the endpoints read.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use bytes::Bytes;
@@ -25,20 +24,22 @@ struct Shared {
     environment: String,
     /// The body of `/health/config`; it cannot change while the agent runs.
     config: Bytes,
-    registry: Heartbeat,
-    http: Heartbeat,
-    lost_runners: Arc<AtomicUsize>,
+    pulses: Pulses,
+}
+
+/// Where liveness is read from.
+pub struct Pulses {
+    /// The registry's loop.
+    pub registry: Heartbeat,
+    /// The accept loop of each listener.
+    pub http: Vec<Heartbeat>,
+    /// Whether a runner could not be brought back again and again.
+    pub runner_lost: Box<dyn Fn() -> bool + Send + Sync>,
 }
 
 impl State {
     /// Reads `snapshot`, which the registry writes, and the signs of life.
-    pub fn new(
-        plan: &Plan,
-        clock: Clock,
-        snapshot: Arc<ArcSwap<Snapshot>>,
-        registry: Heartbeat,
-        lost_runners: Arc<AtomicUsize>,
-    ) -> Self {
+    pub fn new(plan: &Plan, clock: Clock, snapshot: Arc<ArcSwap<Snapshot>>, pulses: Pulses) -> Self {
         Self(Arc::new(Shared {
             clock,
             snapshot,
@@ -46,9 +47,7 @@ impl State {
             service: plan.service().name().clone(),
             environment: plan.service().environment().clone(),
             config: Bytes::from(plan.effective().to_string()),
-            registry,
-            http: Heartbeat::new(clock),
-            lost_runners,
+            pulses,
         }))
     }
 
@@ -77,17 +76,13 @@ impl State {
         self.0.snapshot.load_full()
     }
 
-    /// The HTTP server's sign of life.
-    pub(super) fn heartbeat(&self) -> &Heartbeat {
-        &self.0.http
-    }
-
     /// Whether the agent itself works.
     pub(super) fn live(&self) -> Answer {
+        let Pulses { registry, http, runner_lost } = &self.0.pulses;
         verdict::live(Pulse {
-            registry: self.0.registry.age(),
-            http: self.0.http.age(),
-            runner_lost: self.0.lost_runners.load(Ordering::Relaxed) > 0,
+            registry: registry.age(),
+            http: http.iter().map(Heartbeat::age).max().unwrap_or_default(),
+            runner_lost: runner_lost(),
         })
     }
 

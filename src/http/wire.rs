@@ -37,7 +37,6 @@ pub(super) struct ShortBody<'a> {
 struct Reason<'a> {
     dependency: &'a str,
     status: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
     failure_kind: Option<&'static str>,
 }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 use tokio::net::{TcpSocket, TcpStream};
 
+use super::tls;
 use crate::clock::{Deadline, Stopwatch};
 use crate::health::{Failure, FailureKind, Phase};
 
@@ -62,27 +63,46 @@ async fn one(address: SocketAddr, user_timeout: Duration) -> io::Result<TcpStrea
 
 /// The failure that an I/O error means, in whichever phase it occurred.
 pub fn failure(phase: Phase, error: &io::Error) -> Failure {
-    let kind = match error.kind() {
-        io::ErrorKind::ConnectionRefused => FailureKind::ConnectRefused,
-        io::ErrorKind::TimedOut => FailureKind::ConnectTimeout,
-        io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => FailureKind::ConnectUnreachable,
+    if let Some(session) = error.get_ref().filter(|_| error.raw_os_error().is_none())
+        && let Some(reason) = tls::library_error(&session.to_string())
+    {
+        // In TLS 1.3 the server judges the client's certificate after the client thinks that all is agreed on.
+        return Failure::new(
+            phase,
+            FailureKind::TlsHandshake,
+            format!("the TLS session was ended: {reason}"),
+        )
+        .with_hint("the server may require a client certificate, which is not supported yet");
+    }
+    let code = error.raw_os_error().and_then(errno_name);
+    let fail = |kind, message: String| {
+        let failure = Failure::new(phase, kind, message);
+        match code {
+            Some(code) => failure.with_code(code),
+            None => failure,
+        }
+    };
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => fail(FailureKind::ConnectRefused, "connection refused".into()),
+        io::ErrorKind::TimedOut => fail(FailureKind::ConnectTimeout, error.to_string()),
         io::ErrorKind::ConnectionReset
         | io::ErrorKind::ConnectionAborted
         | io::ErrorKind::BrokenPipe
-        | io::ErrorKind::UnexpectedEof => FailureKind::ConnectReset,
+        | io::ErrorKind::NotConnected
+        | io::ErrorKind::UnexpectedEof => {
+            fail(FailureKind::ConnectReset, "the peer closed or reset the connection".into())
+        }
         // EADDRNOTAVAIL: no local address fits, as for IPv6 on a host without it.
-        io::ErrorKind::AddrNotAvailable => FailureKind::ConnectUnreachable,
-        _ => FailureKind::Internal,
-    };
-    let message = match kind {
-        FailureKind::ConnectRefused => "connection refused".into(),
-        FailureKind::ConnectReset => "the peer closed or reset the connection".into(),
-        _ => error.to_string(),
-    };
-    let failure = Failure::new(phase, kind, message);
-    match error.raw_os_error().and_then(errno_name) {
-        Some(code) => failure.with_code(code),
-        None => failure,
+        io::ErrorKind::HostUnreachable
+        | io::ErrorKind::NetworkUnreachable
+        | io::ErrorKind::AddrNotAvailable => fail(FailureKind::ConnectUnreachable, error.to_string()),
+        io::ErrorKind::PermissionDenied => fail(FailureKind::ConnectUnreachable, error.to_string())
+            .with_hint("this host itself refuses to send there: check its packet filter and seccomp profile"),
+        _ if matches!(code, Some("EMFILE" | "ENFILE" | "ENOBUFS" | "ENOMEM")) => {
+            fail(FailureKind::Internal, error.to_string())
+                .with_hint("this container has run out of file descriptors or memory: raise its limits")
+        }
+        _ => fail(FailureKind::Protocol, error.to_string()),
     }
 }
 
@@ -102,13 +122,16 @@ pub fn io_cause<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a 
 fn errno_name(errno: i32) -> Option<&'static str> {
     Some(match errno {
         1 => "EPERM",
+        12 => "ENOMEM",
         13 => "EACCES",
+        23 => "ENFILE",
         24 => "EMFILE",
         32 => "EPIPE",
         99 => "EADDRNOTAVAIL",
         101 => "ENETUNREACH",
         103 => "ECONNABORTED",
         104 => "ECONNRESET",
+        105 => "ENOBUFS",
         110 => "ETIMEDOUT",
         111 => "ECONNREFUSED",
         113 => "EHOSTUNREACH",

@@ -13,21 +13,31 @@ use crate::health::{Failure, Phase, TlsDetails};
 /// Where to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
-    /// A name, or an address as text.
-    pub host: String,
+    /// A name, or an address as text, without brackets.
+    host: String,
     /// The port.
-    pub port: u16,
+    port: u16,
 }
 
 impl Target {
+    /// A host, where an IPv6 address may stand in brackets as in a URL, and a port.
+    pub fn new(host: &str, port: u16) -> Self {
+        let host = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
+        Self { host: host.to_owned(), port }
+    }
+
+    /// The host, as it is verified in certificates.
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
     /// The name that has to be resolved; `None` where the host is an address.
     pub fn name(&self) -> Option<&str> {
         self.address().is_none().then_some(self.host.as_str())
     }
 
     fn address(&self) -> Option<IpAddr> {
-        // An IPv6 address may stand in brackets, as in a URL.
-        self.host.trim_start_matches('[').trim_end_matches(']').parse().ok()
+        self.host.parse().ok()
     }
 }
 

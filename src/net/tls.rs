@@ -157,10 +157,15 @@ impl Tls {
 /// OpenSSL's `error:0A000086:SSL routines:fn:certificate verify failed:file.c:1889: (certificate has expired)`
 /// without the parts that tell nothing to somebody who does not have its source.
 fn readable(error: &str) -> String {
-    let Some(rest) = error.strip_prefix("error:") else { return error.to_owned() };
+    library_error(error).unwrap_or_else(|| error.to_owned())
+}
+
+/// The same for what is such an error; `None` for any other.
+pub(super) fn library_error(error: &str) -> Option<String> {
+    let rest = error.strip_prefix("error:")?;
     let verdict = rest.rsplit_once(" (").map(|(_, verdict)| format!(" ({verdict}")).unwrap_or_default();
     let reason = rest.split(':').nth(3).unwrap_or(rest);
-    format!("{reason}{verdict}")
+    Some(format!("{reason}{verdict}"))
 }
 
 /// When a certificate (DER) ends.

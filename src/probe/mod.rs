@@ -10,6 +10,7 @@ mod dns;
 mod http;
 mod pooled;
 mod postgres;
+mod redact;
 mod redis;
 mod tcp;
 
@@ -20,7 +21,7 @@ use futures_util::future::BoxFuture;
 use crate::clock::Deadline;
 use crate::config::plan::{DependencyPlan, ProbePlan, TlsPlan, Verify};
 use crate::health::time::millis;
-use crate::health::{Failure, Outcome};
+use crate::health::{Failure, FailureKind, Outcome};
 use crate::net::resolve::Resolver;
 use crate::net::{Dialer, Limits, Target, Tls, Trace, Verification};
 
@@ -43,23 +44,25 @@ pub fn build(plan: &DependencyPlan, resolver: &Resolver) -> Result<Option<Box<dy
     let Some(probe) = plan.probe() else { return Ok(None) };
     let limits = Limits { connect_timeout: *plan.connect_timeout(), user_timeout: plan.policy().timeout };
     let dialer = Dialer::new(resolver.clone(), limits);
+    let patience = limits.connect_timeout;
     log_parameters(plan, probe);
-    Ok(Some(match probe {
-        ProbePlan::Postgres(plan) => Box::new(postgres::probe(plan.clone(), dialer)),
-        ProbePlan::Redis(plan) => Box::new(redis::probe(plan.clone(), dialer)),
+    let asks: Box<dyn Probe> = match probe {
+        ProbePlan::Postgres(plan) => Box::new(postgres::probe(plan.clone(), patience, dialer)),
+        ProbePlan::Redis(plan) => Box::new(redis::probe(plan.clone(), patience, dialer)),
         ProbePlan::Dns(plan) => Box::new(dns::Dns::new(plan, resolver)?),
         ProbePlan::Tcp(plan) => Box::new(tcp::Tcp::new(plan.clone(), dialer)),
         ProbePlan::Http(plan) => Box::new(http::Http::new(plan.clone(), dialer)),
-    }))
+    };
+    Ok(Some(Box::new(redact::Discreet::new(asks, probe))))
 }
 
 /// The target whose addresses tell of a failover; `None` where there is no name in it.
 pub fn named_target(plan: &ProbePlan) -> Option<Target> {
     let target = match plan {
-        ProbePlan::Postgres(plan) => Target { host: plan.host().clone(), port: *plan.port() },
-        ProbePlan::Redis(plan) => Target { host: plan.host().clone(), port: *plan.port() },
-        ProbePlan::Tcp(plan) => Target { host: plan.host().clone(), port: *plan.port() },
-        ProbePlan::Http(plan) => Target { host: plan.url().host_str()?.to_owned(), port: plan.port() },
+        ProbePlan::Postgres(plan) => Target::new(plan.host(), *plan.port()),
+        ProbePlan::Redis(plan) => Target::new(plan.host(), *plan.port()),
+        ProbePlan::Tcp(plan) => Target::new(plan.host(), *plan.port()),
+        ProbePlan::Http(plan) => Target::new(plan.url().host_str()?, plan.port()),
         ProbePlan::Dns(_) => return None,
     };
     target.name().is_some().then_some(target)
@@ -114,6 +117,17 @@ fn log_parameters(plan: &DependencyPlan, probe: &ProbePlan) {
 
 fn set(is_set: bool) -> &'static str {
     if is_set { "set" } else { "none" }
+}
+
+/// The failure, with a better hint where a TLS session was cut before it carried an answer: in TLS 1.3 that is
+/// how a server refuses a client for want of a certificate.
+fn cut_after_handshake(failure: Failure, over_tls: bool) -> Failure {
+    if over_tls && failure.kind == FailureKind::ConnectReset {
+        return failure.with_hint(
+            "the connection was cut right after the TLS handshake: the server may require a client certificate, which is not supported yet",
+        );
+    }
+    failure
 }
 
 /// What a peer sent, as it can be shown in a message: short, printable, on one line.

@@ -4,9 +4,14 @@
 //! so many checks a new one is made in its place, since a server can go on answering old sessions and take
 //! no new ones. Once that failed, every check makes a new one until it works again: otherwise the kept
 //! connection would hide, most of the time, that nobody can log in.
+//!
+//! Nothing that goes wrong over a kept connection counts by itself. An idle limit may have cut it, its host may
+//! have vanished in a failover, or become a replica, while the name leads to a healthy primary by now: so the
+//! question is asked again over a new connection, within the same attempt, and that answer counts.
 
 use std::future::Future;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 
@@ -45,21 +50,21 @@ pub(super) trait Session: Send + 'static {
 /// What went wrong over a session.
 #[derive(Debug)]
 pub(super) enum Trouble {
-    /// The session has ended: its peer, or something between, cut it.
+    /// The session is of no more use: it was cut, or its peer is silent.
     Broken(Failure),
-    /// There is no answer; the session is of no more use.
-    Silent(Failure),
     /// The peer answered, with an error. The session goes on.
     Answered(Failure),
 }
 
-/// How many sessions, and for how long.
+/// How many sessions are kept, and for how long.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Keep {
     /// Never more than this at a time; at least 1.
     pub(super) max: u32,
     /// Every so many checks a new one is made; at least 1.
     pub(super) renew_every: u32,
+    /// A kept session that does not answer for this long is given up while there is time for a new one.
+    pub(super) patience: Duration,
 }
 
 /// A session between two checks, and the address that it leads to.
@@ -91,28 +96,31 @@ impl<P: Protocol> Pooled<P> {
             && let Some(mut kept) = old.take()
         {
             trace.address = kept.address;
-            match self.protocol.ask(&mut kept.session, deadline, trace).await {
+            let patience = deadline.within(self.keep.patience);
+            match self.protocol.ask(&mut kept.session, patience, trace).await {
                 Ok(seen) => {
                     self.kept = Some(kept);
                     return Ok(seen);
                 }
-                Err(Trouble::Answered(failure)) => {
-                    self.kept = Some(kept);
-                    return Err(failure);
-                }
-                Err(Trouble::Silent(failure)) => {
+                Err(Trouble::Answered(_)) => old = Some(kept),
+                Err(Trouble::Broken(failure)) => {
                     self.cut(kept.session);
-                    return Err(failure);
+                    if deadline.remaining().is_zero() {
+                        return Err(failure);
+                    }
                 }
-                // An idle limit, a restart, a failover: what counts is whether a new one can be made.
-                Err(Trouble::Broken(_)) => self.cut(kept.session),
             }
         }
-        if self.keep.max == 1 {
-            self.dismiss(old.take().map(|kept| kept.session));
+        let mut old = old.map(|kept| kept.session);
+        if self.keep.max == 1
+            && let Some(session) = old.take()
+        {
+            // There is room for one: the old one has to be gone before the new one comes.
+            self.ended();
+            let _ = tokio::time::timeout_at(deadline.within(GOODBYE).instant(), session.goodbye()).await;
         }
         let result = self.renew(deadline, trace).await;
-        self.dismiss(old.map(|kept| kept.session));
+        self.dismiss(old);
         result
     }
 
@@ -131,7 +139,7 @@ impl<P: Protocol> Pooled<P> {
                 self.dismiss(Some(session));
                 Err(failure)
             }
-            Err(Trouble::Broken(failure) | Trouble::Silent(failure)) => {
+            Err(Trouble::Broken(failure)) => {
                 self.cut(session);
                 Err(failure)
             }

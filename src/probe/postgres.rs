@@ -4,6 +4,8 @@
 mod failure;
 mod session;
 
+use std::time::Duration;
+
 use crate::clock::Deadline;
 use crate::config::plan::{PostgresPlan, Role, SslMode};
 use crate::health::observation::PostgresDetails;
@@ -21,9 +23,9 @@ const QUESTION: &str = "SELECT pg_is_in_recovery(), current_setting('transaction
 const DATABASES_TOLD: usize = 10;
 
 /// The probe of a PostgreSQL server.
-pub(super) fn probe(plan: PostgresPlan, dialer: Dialer) -> Pooled<Postgres> {
-    let keep = Keep { max: plan.pool_max().get(), renew_every: plan.reconnect_every().get() };
-    let target = Target { host: plan.host().clone(), port: *plan.port() };
+pub(super) fn probe(plan: PostgresPlan, patience: Duration, dialer: Dialer) -> Pooled<Postgres> {
+    let keep = Keep { max: plan.pool_max().get(), renew_every: plan.reconnect_every().get(), patience };
+    let target = Target::new(plan.host(), *plan.port());
     let verification = match plan.sslmode() {
         SslMode::Disable => None,
         SslMode::Prefer | SslMode::Require => Some(Verification::None),
@@ -74,7 +76,7 @@ impl Protocol for Postgres {
             }
             Err(failure) => {
                 let kind = FailureKind::QueryTimeout;
-                return Err(Trouble::Silent(Failure { kind, hint: kind.hint().into(), ..failure }));
+                return Err(Trouble::Broken(Failure { kind, hint: kind.hint().into(), ..failure }));
             }
         };
         let seen = rows.first().and_then(|row| {
@@ -110,7 +112,7 @@ impl Postgres {
                 let mut stream = stream;
                 let offered = trace.phase(Phase::Tls, deadline, session::request_tls(&mut stream)).await?;
                 match (offered, self.plan.sslmode()) {
-                    (true, _) => self.dialer.secure(tls, &self.target.host, stream, deadline, trace).await?,
+                    (true, _) => self.dialer.secure(tls, self.target.host(), stream, deadline, trace).await?,
                     (false, SslMode::Prefer) => Dialed { stream: Stream::Plain(stream), tls: None },
                     (false, mode) => {
                         let message = format!("the server does not offer TLS, and sslmode is {mode}");

@@ -1,11 +1,17 @@
 //! Redis, Valkey and ElastiCache: `AUTH`, `PING`, `INFO`.
 
+mod first_words;
+
+use std::time::Duration;
+
 use redis::aio::{ConnectionLike, MultiplexedConnection};
-use redis::{AsyncConnectionConfig, ErrorKind, InfoDict, RedisConnectionInfo, RedisError, ServerErrorKind};
+use redis::{AsyncConnectionConfig, ErrorKind, InfoDict, RedisConnectionInfo, RedisError};
 use tokio_util::task::AbortOnDropHandle;
 
+use first_words::{FirstWords, Heard};
+
 use super::pooled::{Keep, Pooled, Protocol, Session, Trouble};
-use super::tls;
+use super::{cut_after_handshake, tls};
 use crate::clock::Deadline;
 use crate::config::plan::{RedisPlan, Role};
 use crate::health::observation::RedisDetails;
@@ -13,9 +19,9 @@ use crate::health::{Details, Failure, FailureKind, Observation, Phase, TlsDetail
 use crate::net::{Dialer, Target, Tls, Trace, connect};
 
 /// The probe of a Redis server.
-pub(super) fn probe(plan: RedisPlan, dialer: Dialer) -> Pooled<Redis> {
-    let keep = Keep { max: 2, renew_every: plan.reconnect_every().get() };
-    let target = Target { host: plan.host().clone(), port: *plan.port() };
+pub(super) fn probe(plan: RedisPlan, patience: Duration, dialer: Dialer) -> Pooled<Redis> {
+    let keep = Keep { max: 2, renew_every: plan.reconnect_every().get(), patience };
+    let target = Target::new(plan.host(), *plan.port());
     let tls = plan.tls().as_ref().map(tls);
     Pooled::new(Redis { plan, target, tls, dialer }, keep)
 }
@@ -32,6 +38,9 @@ pub(super) struct Connection {
     client: MultiplexedConnection,
     driver: AbortOnDropHandle<()>,
     tls: Option<TlsDetails>,
+    words: FirstWords,
+    /// Whether the server has answered anything yet.
+    answered: bool,
 }
 
 impl Session for Connection {
@@ -52,22 +61,29 @@ impl Protocol for Redis {
         // and its error has the server's own code.
         let settings = RedisConnectionInfo::default().set_skip_set_lib_name();
         let config = AsyncConnectionConfig::new().set_response_timeout(None);
-        let (mut client, driver) = MultiplexedConnection::new_with_config(&settings, dialed.stream, config)
+        let (stream, words) = Heard::new(dialed.stream);
+        let (mut client, driver) = MultiplexedConnection::new_with_config(&settings, stream, config)
             .await
             .map_err(|error| failure(Phase::Auth, &error))?;
         let driver = AbortOnDropHandle::new(tokio::spawn(driver));
-        let Some(password) = self.plan.password() else {
-            return Ok(Connection { client, driver, tls: dialed.tls });
-        };
-        let mut auth = redis::cmd("AUTH");
-        if let Some(user) = self.plan.username() {
-            auth.arg(user);
+        let mut answered = false;
+        if let Some(password) = self.plan.password() {
+            let mut auth = redis::cmd("AUTH");
+            if let Some(user) = self.plan.username() {
+                auth.arg(user);
+            }
+            auth.arg(password.expose());
+            let log_in = async {
+                let result = auth.query_async::<()>(&mut client).await;
+                result.map_err(|error| {
+                    let failure = failure_or_first_words(Phase::Auth, &error, &words);
+                    cut_after_handshake(failure, dialed.tls.is_some())
+                })
+            };
+            trace.phase(Phase::Auth, deadline, log_in).await?;
+            answered = true;
         }
-        auth.arg(password.expose());
-        let log_in =
-            async { auth.query_async::<()>(&mut client).await.map_err(|error| failure(Phase::Auth, &error)) };
-        trace.phase(Phase::Auth, deadline, log_in).await?;
-        Ok(Connection { client, driver, tls: dialed.tls })
+        Ok(Connection { client, driver, tls: dialed.tls, words, answered })
     }
 
     async fn ask(
@@ -80,16 +96,18 @@ impl Protocol for Redis {
         let exchange = async { Ok(exchange(&mut session.client).await) };
         let info = match trace.phase(Phase::Query, deadline, exchange).await {
             Ok(Ok(info)) => info,
-            Ok(Err(error)) => {
-                let failure = failure(Phase::Query, &error);
-                let broken = error.is_connection_dropped() || error.is_io_error();
-                return Err(if broken { Trouble::Broken(failure) } else { Trouble::Answered(failure) });
+            Ok(Err(error)) if error.is_connection_dropped() || error.is_io_error() => {
+                let said = failure_or_first_words(Phase::Query, &error, &session.words);
+                let early = session.tls.is_some() && !session.answered;
+                return Err(Trouble::Broken(cut_after_handshake(said, early)));
             }
-            Err(failure) => {
-                let kind = if trace.new_connection { failure.kind } else { FailureKind::QueryTimeout };
-                return Err(Trouble::Silent(Failure { kind, hint: kind.hint().into(), ..failure }));
+            Ok(Err(error)) => return Err(Trouble::Answered(failure(Phase::Query, &error))),
+            Err(silent) => {
+                let kind = if session.answered { FailureKind::QueryTimeout } else { silent.kind };
+                return Err(Trouble::Broken(Failure { kind, hint: kind.hint().into(), ..silent }));
             }
         };
+        session.answered = true;
         self.judge(info, session.tls.clone()).map_err(Trouble::Answered)
     }
 }
@@ -151,53 +169,70 @@ impl Redis {
     }
 }
 
-fn failure(phase: Phase, error: &RedisError) -> Failure {
-    let code = error.code();
-    let detail = error.detail().unwrap_or_default();
-    let kind = match (code, error.kind()) {
-        (Some("NOAUTH" | "WRONGPASS"), _) | (_, ErrorKind::AuthenticationFailed) => FailureKind::AuthFailed,
-        (Some("NOPERM" | "DENIED"), _) => FailureKind::AccessDenied,
-        (_, ErrorKind::Server(ServerErrorKind::NoPerm)) => FailureKind::AccessDenied,
-        (_, ErrorKind::Server(ServerErrorKind::BusyLoading)) => FailureKind::Loading,
-        (_, ErrorKind::Server(ServerErrorKind::ReadOnly)) => FailureKind::ReadOnly,
-        (_, ErrorKind::Server(ServerErrorKind::ClusterDown | ServerErrorKind::MasterDown)) => {
-            FailureKind::ClusterDown
+/// The failure that an error means. A connection that was dropped may have been so with a word of why.
+fn failure_or_first_words(phase: Phase, error: &RedisError, words: &FirstWords) -> Failure {
+    match words.error() {
+        Some((code, text)) if error.is_connection_dropped() || error.is_io_error() => {
+            server_failure(phase, &code, &text)
         }
-        _ if detail.contains("max number of clients") => FailureKind::TooManyConnections,
-        // `ERR … AUTH … called without any password configured`, and what older servers say.
-        _ if phase == Phase::Auth && code == Some("ERR") => FailureKind::AuthFailed,
-        (_, ErrorKind::Io) => return io_failure(phase, error),
-        (_, ErrorKind::Parse) => FailureKind::Protocol,
-        _ => FailureKind::QueryFailed,
-    };
-    let message = match (code, kind) {
-        (_, FailureKind::Protocol) => format!("what answers does not speak the Redis protocol: {error}"),
-        (Some(code), _) if !detail.is_empty() => format!("{code} {detail}"),
-        _ => error.to_string(),
-    };
-    let failure = Failure::new(phase, kind, message).with_hint(hint(kind, code));
-    match code {
-        Some(code) => failure.with_code(code),
-        None => failure,
+        _ => failure(phase, error),
     }
 }
 
-fn hint(kind: FailureKind, code: Option<&str>) -> &'static str {
-    match code {
-        Some("NOAUTH") => {
-            "the server wants a password and none is set: give REDIS_PASSWORD (and REDIS_USERNAME where it has ACL users)"
+fn failure(phase: Phase, error: &RedisError) -> Failure {
+    match (error.code(), error.kind()) {
+        (Some(code), _) => server_failure(phase, code, error.detail().unwrap_or_default()),
+        (None, ErrorKind::Io) => io_failure(phase, error),
+        (None, ErrorKind::Parse) => {
+            let message = format!("what answers does not speak the Redis protocol: {error}");
+            Failure::new(phase, FailureKind::Protocol, message)
         }
-        Some("WRONGPASS") => {
-            "user or password is wrong, or the ACL user is off: compare them with the secret; it may have been rotated"
+        (None, ErrorKind::AuthenticationFailed) => {
+            Failure::new(phase, FailureKind::AuthFailed, error.to_string())
         }
-        Some("DENIED") => {
-            "Redis is in protected mode: it takes only local connections until a password is set or `bind` is configured"
-        }
-        Some("ERR") if kind == FailureKind::AuthFailed => {
-            "the server has no password for this user: unset REDIS_PASSWORD, or set one on the server"
-        }
-        _ => kind.hint(),
+        (None, _) => Failure::new(phase, FailureKind::QueryFailed, error.to_string()),
     }
+}
+
+/// What the server itself said: an error begins with a code in capitals.
+fn server_failure(phase: Phase, code: &str, text: &str) -> Failure {
+    let (kind, hint) = match code {
+        "NOAUTH" => (
+            FailureKind::AuthFailed,
+            "the server wants a password and none is set: give REDIS_PASSWORD (and REDIS_USERNAME where it has ACL users)",
+        ),
+        "WRONGPASS" => (
+            FailureKind::AuthFailed,
+            "user or password is wrong, or the ACL user is off: compare them with the secret; it may have been rotated",
+        ),
+        "NOPERM" => (
+            FailureKind::AccessDenied,
+            "the user's ACL does not allow this command: `ACL SETUSER NAME +ping +info` is what is needed",
+        ),
+        "DENIED" => (
+            FailureKind::AccessDenied,
+            "Redis is in protected mode: it takes only local connections until a password is set or `bind` is configured",
+        ),
+        "LOADING" => (FailureKind::Loading, FailureKind::Loading.hint()),
+        "READONLY" => (FailureKind::ReadOnly, FailureKind::ReadOnly.hint()),
+        "CLUSTERDOWN" | "MASTERDOWN" => (FailureKind::ClusterDown, FailureKind::ClusterDown.hint()),
+        "ERR" if text.contains("max number of clients") => {
+            (FailureKind::TooManyConnections, FailureKind::TooManyConnections.hint())
+        }
+        // `ERR AUTH <password> called without any password configured`, and what older servers say.
+        "ERR" if phase == Phase::Auth && text.contains("password") => (
+            FailureKind::AuthFailed,
+            "the server has no password for this user: unset REDIS_PASSWORD, or set one on the server",
+        ),
+        "ERR" if phase == Phase::Auth => {
+            // It may repeat what it was sent; so its words are not told at all.
+            return Failure::new(phase, FailureKind::AuthFailed, "the server does not take AUTH")
+                .with_code(code)
+                .with_hint("check what answers there: a proxy, or a server whose AUTH command is renamed");
+        }
+        _ => (FailureKind::QueryFailed, FailureKind::QueryFailed.hint()),
+    };
+    Failure::new(phase, kind, format!("{code} {text}").trim_end()).with_code(code).with_hint(hint)
 }
 
 /// What the socket said; redis wraps it, and sometimes keeps only its kind.

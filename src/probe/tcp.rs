@@ -3,7 +3,7 @@
 use futures_util::future::BoxFuture;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::{Probe, shown, tls};
+use super::{Probe, cut_after_handshake, shown, tls};
 use crate::clock::Deadline;
 use crate::config::plan::TcpPlan;
 use crate::health::observation::TcpDetails;
@@ -22,7 +22,7 @@ pub(super) struct Tcp {
 
 impl Tcp {
     pub(super) fn new(plan: TcpPlan, dialer: Dialer) -> Self {
-        let target = Target { host: plan.host().clone(), port: *plan.port() };
+        let target = Target::new(plan.host(), *plan.port());
         let tls = plan.tls().as_ref().map(tls);
         Self { plan, target, tls, dialer }
     }
@@ -31,9 +31,11 @@ impl Tcp {
         let dialed = self.dialer.dial(&self.target, self.tls.as_ref(), deadline, trace).await?;
         if self.plan.send().is_some() || self.plan.expect().is_some() {
             let talk = self.talk(dialed.stream);
-            trace.phase(Phase::Query, deadline, talk).await?;
+            let result = trace.phase(Phase::Query, deadline, talk).await;
+            result.map_err(|failure| cut_after_handshake(failure, dialed.tls.is_some()))?;
         }
-        Ok(Observation { details: Details::Tcp(TcpDetails { tls: dialed.tls }), warnings: Vec::new() })
+        let details = Details::Tcp(TcpDetails { peer: trace.address, tls: dialed.tls });
+        Ok(Observation { details, warnings: Vec::new() })
     }
 
     async fn talk(&self, mut stream: Stream) -> Result<(), Failure> {

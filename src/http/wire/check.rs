@@ -83,7 +83,10 @@ pub(super) fn details(details: Option<&Details>, now: Now) -> Value {
         Some(Details::Postgres(seen)) => postgres(seen, now),
         Some(Details::Redis(seen)) => redis(seen, now),
         Some(Details::Dns(seen)) => dns(seen),
-        Some(Details::Tcp(TcpDetails { tls })) => json!({ "tls": tls_details(tls.as_ref(), now) }),
+        Some(Details::Tcp(TcpDetails { peer, tls })) => json!({
+            "peer": peer.map(|peer| peer.to_string()),
+            "tls": tls_details(tls.as_ref(), now),
+        }),
         Some(Details::Http(HttpDetails { status_code, body_bytes, tls })) => json!({
             "status_code": status_code,
             "body_bytes": body_bytes,

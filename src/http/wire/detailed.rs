@@ -111,7 +111,6 @@ pub(in crate::http) struct Dependency<'a> {
     circuit: Circuit,
     pool: Option<Pool>,
     latency_ms: Option<LatencyMs>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     address_changes: Vec<AddressChange>,
     details: Value,
 }

@@ -67,6 +67,8 @@ fn of_server(phase: Phase, said: &DbError, plan: &PostgresPlan, encrypted: bool)
         };
     }
     fail(match *code {
+        // The database exists and takes no connections (`ALLOW_CONNECTIONS false`).
+        SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE if phase == Phase::Auth => FailureKind::AccessDenied,
         SqlState::INVALID_CATALOG_NAME => FailureKind::DatabaseMissing,
         SqlState::TOO_MANY_CONNECTIONS => FailureKind::TooManyConnections,
         SqlState::ADMIN_SHUTDOWN | SqlState::CRASH_SHUTDOWN => FailureKind::ShuttingDown,
@@ -78,11 +80,18 @@ fn of_server(phase: Phase, said: &DbError, plan: &PostgresPlan, encrypted: bool)
     })
 }
 
-/// 28000: no line of `pg_hba.conf` lets us in, or, where one does without a password, there is no such role.
+/// 28000: `pg_hba.conf` refuses us, or the role does not exist or may not log in.
 fn not_authorised(fail: impl Fn(FailureKind) -> Failure, message: &str, encrypted: bool) -> Failure {
+    if message.contains("is not permitted to log in") {
+        return fail(FailureKind::AccessDenied)
+            .with_hint("the role has no LOGIN: `ALTER ROLE … LOGIN`, or use another one");
+    }
     if message.starts_with("role ") {
         return fail(FailureKind::AuthFailed)
             .with_hint("create the role, or set DATABASE_USER to one that exists");
+    }
+    if !message.contains("pg_hba.conf") {
+        return fail(FailureKind::AccessDenied);
     }
     let without_tls = message.contains("no encryption") || message.contains("SSL off");
     if without_tls && !encrypted {

@@ -6,6 +6,7 @@ use std::future::{Ready, ready};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_postgres::config::{SslMode, SslNegotiation};
+use tokio_postgres::error::{DbError, Severity};
 use tokio_postgres::tls::{ChannelBinding, TlsConnect, TlsStream};
 use tokio_postgres::{Client, Config, Error, SimpleQueryMessage, SimpleQueryRow};
 use tokio_util::task::AbortOnDropHandle;
@@ -38,13 +39,24 @@ pub(super) async fn request_tls(stream: &mut TcpStream) -> Result<bool, Failure>
     match answer[0] {
         b'S' => Ok(true),
         b'N' => Ok(false),
-        // 'E' begins an error message: of a server that is out of processes, or of one from the nineties.
-        // What it says comes again, and is told, with the next attempt in plain text.
+        b'E' => Err(refused_outright(stream).await),
         other => {
             let message = format!("what answers is not PostgreSQL: it began with \"{}\"", shown(&[other]));
             Err(Failure::new(Phase::Tls, FailureKind::Protocol, message))
         }
     }
+}
+
+/// A server that cannot even make a process for the connection says so in the form of old: `E`, a text, zero.
+async fn refused_outright(stream: &mut TcpStream) -> Failure {
+    const TEXT_MAX: u64 = 512;
+    let mut text = Vec::new();
+    // Whatever ends it, what came until then is told.
+    let _ = stream.take(TEXT_MAX).read_to_end(&mut text).await;
+    let text = text.split(|byte| *byte == 0).next().unwrap_or_default();
+    let message = format!("the server refuses the connection: {}", String::from_utf8_lossy(text).trim());
+    Failure::new(Phase::Tls, FailureKind::TooManyConnections, message)
+        .with_hint("the server has no memory or no process left for another connection: look at its host")
 }
 
 /// Hands the driver a stream that is ready: its TLS, where it has any, is already agreed on. All that is left
@@ -102,9 +114,11 @@ impl Connection {
         self.tls.as_ref()
     }
 
-    /// Whether this error was the end of the session.
+    /// Whether this error was the end of the session: the server says so by its severity before it closes.
     pub(super) fn ended_by(&self, error: &Error) -> bool {
-        error.as_db_error().is_none() || self.client.is_closed()
+        let fatal =
+            |said: &DbError| matches!(said.parsed_severity(), Some(Severity::Fatal | Severity::Panic));
+        error.as_db_error().is_none_or(fatal) || self.client.is_closed()
     }
 
     /// The rows of the answer to `question`, by the simple protocol: every value is text.

@@ -1,0 +1,126 @@
+//! Keeps secrets out of what is told of a check.
+//!
+//! Servers repeat what they were sent: an unknown command with its arguments, the headers of a request, an
+//! echo. Whatever a probe tells passes here once, so that no file has to remember it by itself.
+
+use futures_util::future::BoxFuture;
+
+use super::Probe;
+use crate::clock::Deadline;
+use crate::config::Secret;
+use crate::config::plan::ProbePlan;
+use crate::config::secret::REDACTED;
+use crate::health::{Failure, Outcome};
+use crate::net::Trace;
+
+/// Words shorter than this are not looked for: a password of one letter would take the letter out of every
+/// message, and so tell itself.
+const WORD_MIN: usize = 4;
+
+/// A probe whose words are looked through.
+pub(super) struct Discreet {
+    inner: Box<dyn Probe>,
+    secrets: Secrets,
+}
+
+impl Discreet {
+    pub(super) fn new(inner: Box<dyn Probe>, plan: &ProbePlan) -> Self {
+        Self { inner, secrets: Secrets::of(plan) }
+    }
+}
+
+impl Probe for Discreet {
+    fn attempt<'a>(&'a mut self, deadline: Deadline, trace: &'a mut Trace) -> BoxFuture<'a, Outcome> {
+        Box::pin(async move {
+            let outcome = self.inner.attempt(deadline, trace).await;
+            match outcome {
+                Ok(mut seen) => {
+                    seen.warnings.iter_mut().for_each(|warning| *warning = self.secrets.hide(warning));
+                    Ok(seen)
+                }
+                Err(Failure { phase, kind, code, message, hint }) => Err(Failure {
+                    phase,
+                    kind,
+                    code,
+                    message: self.secrets.hide(&message),
+                    hint: self.secrets.hide(&hint),
+                }),
+            }
+        })
+    }
+
+    fn close(self: Box<Self>) -> BoxFuture<'static, ()> {
+        self.inner.close()
+    }
+}
+
+/// What must not be told, in every form in which it could turn up.
+struct Secrets(Vec<Secret>);
+
+impl Secrets {
+    fn of(plan: &ProbePlan) -> Self {
+        let mut secrets: Vec<&Secret> = Vec::new();
+        match plan {
+            ProbePlan::Postgres(plan) => secrets.extend(plan.password()),
+            ProbePlan::Redis(plan) => secrets.extend(plan.password()),
+            ProbePlan::Tcp(plan) => secrets.extend(plan.send()),
+            ProbePlan::Http(plan) => secrets.extend(plan.headers().iter().map(|(_, value)| value)),
+            ProbePlan::Dns(_) => {}
+        }
+        Self::from(secrets.into_iter().map(Secret::expose))
+    }
+
+    fn from<'a>(secrets: impl Iterator<Item = &'a str>) -> Self {
+        let mut forms: Vec<String> = secrets
+            // `Bearer abc` and `AUTH abc\r\n` hold a secret among other words.
+            .flat_map(|secret| std::iter::once(secret).chain(secret.split_whitespace()))
+            // Bytes are shown escaped.
+            .flat_map(|word| [word.to_owned(), word.as_bytes().escape_ascii().to_string()])
+            .filter(|form| form.len() >= WORD_MIN)
+            .collect();
+        // The longest first: what is part of another must not leave the rest of it behind.
+        forms.sort_unstable_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
+        forms.dedup();
+        Self(forms.into_iter().map(Secret::new).collect())
+    }
+
+    fn hide(&self, text: &str) -> String {
+        self.0.iter().fold(text.to_owned(), |text, secret| {
+            let whole = text.replace(secret.expose(), REDACTED);
+            hide_beginning(whole, secret.expose())
+        })
+    }
+}
+
+/// A text that was cut short with `…` may end within the secret.
+fn hide_beginning(text: String, secret: &str) -> String {
+    if !text.contains('…') {
+        return text;
+    }
+    let cuts = secret.char_indices().map(|(at, _)| at).filter(|at| *at >= WORD_MIN).rev();
+    cuts.fold(text, |text, at| text.replace(&format!("{}…", &secret[..at]), &format!("{REDACTED}…")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hidden(secrets: &[&str], text: &str) -> String {
+        Secrets::from(secrets.iter().copied()).hide(text)
+    }
+
+    #[test]
+    fn a_secret_is_hidden_whole_in_part_escaped_and_cut_short() {
+        assert_eq!(hidden(&["hunter2"], "unknown 'AUTH', args: 'hunter2'"), "unknown 'AUTH', args: '***'");
+        assert_eq!(hidden(&["AUTH hunter2\r\n"], r"received -ERR hunter2\r\n"), r"received -ERR ***\r\n");
+        assert_eq!(hidden(&["pa\"ss\u{e4}wort"], r#"got "pa\"ss\xc3\xa4wort""#), r#"got "***""#);
+        assert_eq!(hidden(&["Bearer abcdefgh"], "auth: abcde… more"), "auth: ***… more");
+        assert_eq!(hidden(&["long secret", "long"], "a long secret"), "a ***");
+    }
+
+    #[test]
+    fn what_is_no_secret_stays() {
+        assert_eq!(hidden(&["abc"], "abcdef"), "abcdef", "too short to look for");
+        assert_eq!(hidden(&[], "a… b"), "a… b");
+    }
+}
