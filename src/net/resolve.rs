@@ -305,3 +305,6 @@ fn rcode(code: ResponseCode) -> String {
         other => format!("RCODE{}", u16::from(other)),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,155 @@
+//! A resolver that is down must never look like a name that does not exist: that difference decides whether
+//! `/health/alb` keeps a task. The name server here says to each question what the test wants.
+
+use std::net::Ipv4Addr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use hickory_resolver::config::ResolverOpts;
+use hickory_resolver::proto::op::{Message, OpCode};
+use hickory_resolver::proto::rr::rdata::{A, AAAA};
+use hickory_resolver::proto::rr::{RData, Record};
+use tokio::net::UdpSocket;
+
+use super::*;
+
+/// What the server says to a question.
+#[derive(Debug, Clone, Copy)]
+enum Says {
+    Address,
+    Error(ResponseCode),
+    NoData,
+    Nothing,
+}
+
+const MISSING: Says = Says::Error(ResponseCode::NXDomain);
+const SERVFAIL: Says = Says::Error(ResponseCode::ServFail);
+
+type Asked = Arc<Mutex<Vec<String>>>;
+
+/// A server on the loopback interface; it answers by name and type.
+async fn server(says: impl Fn(&str, RecordType) -> Says + Send + 'static) -> (SocketAddr, Asked) {
+    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let address = socket.local_addr().unwrap();
+    let asked = Asked::default();
+    let noted = Arc::clone(&asked);
+    tokio::spawn(async move {
+        let mut buffer = [0; 1500];
+        loop {
+            let Ok((length, from)) = socket.recv_from(&mut buffer).await else { return };
+            let Ok(question) = Message::from_vec(&buffer[..length]) else { continue };
+            let query = question.queries[0].clone();
+            let name = query.name().to_string();
+            noted.lock().unwrap().push(format!("{name} {}", query.query_type()));
+            let mut answer = Message::response(question.metadata.id, OpCode::Query);
+            answer.queries.push(query.clone());
+            match says(&name, query.query_type()) {
+                Says::Nothing => continue,
+                Says::NoData => {}
+                Says::Error(code) => answer.metadata.response_code = code,
+                Says::Address => {
+                    let data = match query.query_type() {
+                        RecordType::A => RData::A(A::new(10, 0, 0, 1)),
+                        _ => RData::AAAA(AAAA::new(0xfd00, 0, 0, 0, 0, 0, 0, 1)),
+                    };
+                    answer.answers.push(Record::from_rdata(query.name().clone(), 7, data));
+                }
+            }
+            let _ = socket.send_to(&answer.to_vec().unwrap(), from).await;
+        }
+    });
+    (address, asked)
+}
+
+/// Looks a name up as a host would whose resolv.conf has this server and these suffixes.
+async fn look_up(name: &str, server: SocketAddr, search: &[&str]) -> Result<Records, Failure> {
+    let mut udp = ConnectionConfig::udp();
+    udp.port = server.port();
+    let servers = vec![NameServerConfig::new(server.ip(), true, vec![udp])];
+    let search = search.iter().map(|suffix| Name::from_utf8(suffix).unwrap()).collect();
+    let mut options = ResolverOpts::default();
+    options.timeout = Duration::from_millis(100);
+    let config = ResolverConfig::from_parts(None, search, servers);
+    let lookups = Lookups::new(config, options, Hosts::default()).unwrap();
+    lookups.by_search(name, "address", |name| lookups.addresses(name)).await
+}
+
+/// What a look-up of `db.corp.example` fails by, with the search list of a VPC.
+async fn fails_by(says: impl Fn(&str, RecordType) -> Says + Send + 'static) -> (FailureKind, Option<String>) {
+    let (address, _) = server(says).await;
+    let failure = look_up("db.corp.example", address, &["ec2.internal."]).await.unwrap_err();
+    (failure.kind, failure.code)
+}
+
+fn is_wanted(name: &str) -> bool {
+    name == "db.corp.example."
+}
+
+#[tokio::test]
+async fn a_server_failure_is_not_called_missing_because_a_suffix_leads_nowhere() {
+    let failed = fails_by(|name, _| if is_wanted(name) { SERVFAIL } else { MISSING }).await;
+    assert_eq!(failed, (FailureKind::DnsServerFailure, Some("SERVFAIL".into())));
+    let refused = Says::Error(ResponseCode::Refused);
+    let failed = fails_by(move |name, _| if is_wanted(name) { refused } else { MISSING }).await;
+    assert_eq!(failed, (FailureKind::DnsServerFailure, Some("REFUSED".into())));
+}
+
+#[tokio::test]
+async fn a_silent_server_is_not_called_missing_because_a_suffix_leads_nowhere() {
+    let failed = fails_by(|name, _| if is_wanted(name) { Says::Nothing } else { MISSING }).await;
+    assert_eq!(failed.0, FailureKind::DnsTimeout);
+}
+
+#[tokio::test]
+async fn one_family_that_fails_outweighs_the_other_that_has_no_data() {
+    for (bad, good) in [(RecordType::A, RecordType::AAAA), (RecordType::AAAA, RecordType::A)] {
+        let failed = fails_by(move |name, kind| match kind {
+            kind if is_wanted(name) && kind == bad => SERVFAIL,
+            kind if is_wanted(name) && kind == good => Says::NoData,
+            _ => MISSING,
+        });
+        assert_eq!(failed.await.0, FailureKind::DnsServerFailure, "{bad} fails");
+        let failed = fails_by(move |name, kind| match kind {
+            kind if is_wanted(name) && kind == bad => Says::Nothing,
+            kind if is_wanted(name) && kind == good => Says::NoData,
+            _ => MISSING,
+        });
+        assert_eq!(failed.await.0, FailureKind::DnsTimeout, "{bad} is silent");
+    }
+}
+
+#[tokio::test]
+async fn missing_is_what_every_answer_calls_missing() {
+    assert_eq!(fails_by(|_, _| MISSING).await, (FailureKind::DnsNotFound, Some("NXDOMAIN".into())));
+    let other_records = |name: &str, _| if is_wanted(name) { Says::NoData } else { MISSING };
+    assert_eq!(fails_by(other_records).await, (FailureKind::DnsNotFound, Some("NODATA".into())));
+}
+
+#[tokio::test]
+async fn one_family_is_enough_and_ipv4_comes_first() {
+    let (address, _) = server(|_, kind| if kind == RecordType::A { Says::Address } else { SERVFAIL }).await;
+    let found = look_up("db.corp.example", address, &[]).await.unwrap();
+    assert_eq!((found.data, found.ttl_seconds), (vec!["10.0.0.1".to_owned()], Some(7)));
+    let (address, _) = server(|_, _| Says::Address).await;
+    let found = look_up("db.corp.example", address, &[]).await.unwrap();
+    assert_eq!(found.data, ["10.0.0.1", "fd00::1"]);
+}
+
+#[tokio::test]
+async fn suffixes_are_tried_in_the_order_of_resolv_conf() {
+    let names = |asked: &Asked| {
+        let mut names: Vec<String> =
+            asked.lock().unwrap().iter().filter_map(|q| q.strip_suffix(" A").map(str::to_owned)).collect();
+        names.dedup();
+        names
+    };
+    let (address, asked) = server(|_, _| MISSING).await;
+    let _ = look_up("db.corp", address, &["a.", "b."]).await;
+    assert_eq!(names(&asked), ["db.corp.", "db.corp.a.", "db.corp.b."], "dots enough: as it is first");
+    let (address, asked) = server(|_, _| MISSING).await;
+    let _ = look_up("db", address, &["a.", "b."]).await;
+    assert_eq!(names(&asked), ["db.a.", "db.b.", "db."], "too few dots: suffixes first");
+    let (address, asked) = server(|_, _| MISSING).await;
+    let _ = look_up("db.", address, &["a.", "b."]).await;
+    assert_eq!(names(&asked), ["db."], "a final dot: as it is and nothing else");
+}
