@@ -11,6 +11,7 @@ mod server;
 mod state;
 mod wire;
 
-pub use server::{GRACE, Serves, listeners, serve};
+pub use routes::Serves;
+pub use server::{GRACE, listeners, serve};
 pub use state::{Pulses, State};
 pub use wire::check_report;

@@ -18,13 +18,21 @@ use hyper::{HeaderMap, Method, Response, StatusCode};
 use warp::Filter;
 
 use super::answers::Short;
-use super::server::Serves;
 use super::state::State;
 use super::{correlation, wire};
 use crate::health::{Snapshot, verdict};
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const HEALTH_JSON: HeaderValue = HeaderValue::from_static("application/health+json");
+
+/// What a listener serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Serves {
+    /// All routes.
+    Everything,
+    /// Only what everybody may ask: the operators have a listener of their own.
+    Everybody,
+}
 
 /// A path that is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

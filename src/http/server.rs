@@ -19,7 +19,7 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use super::routes::routes;
+use super::routes::{Serves, routes};
 use super::state::State;
 use crate::clock::Heartbeat;
 
@@ -41,15 +41,6 @@ pub const GRACE: Duration = Duration::from_secs(2);
 
 /// The loop goes round at least this often, also when nobody calls.
 const TICK: Duration = Duration::from_secs(1);
-
-/// What a listener serves.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Serves {
-    /// All routes.
-    Everything,
-    /// Only what everybody may ask: the operators have a listener of their own.
-    Everybody,
-}
 
 /// The listeners and what each serves. With one of their own, the operators' routes are not on the first.
 pub fn listeners(

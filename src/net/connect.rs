@@ -8,7 +8,7 @@ use std::time::Duration;
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 use tokio::net::{TcpSocket, TcpStream};
 
-use super::tls;
+use super::openssl;
 use crate::clock::{Deadline, Stopwatch};
 use crate::health::{Failure, FailureKind, Phase};
 
@@ -64,7 +64,7 @@ async fn one(address: SocketAddr, user_timeout: Duration) -> io::Result<TcpStrea
 /// The failure that an I/O error means, in whichever phase it occurred.
 pub fn failure(phase: Phase, error: &io::Error) -> Failure {
     if let Some(session) = error.get_ref().filter(|_| error.raw_os_error().is_none())
-        && let Some(reason) = tls::library_error(&session.to_string())
+        && let Some(reason) = openssl::library_error(&session.to_string())
     {
         // In TLS 1.3 the server judges the client's certificate after the client thinks that all is agreed on.
         return Failure::new(

@@ -7,6 +7,7 @@
 pub mod connect;
 pub mod dial;
 mod hello;
+mod openssl;
 pub mod resolve;
 pub mod stream;
 pub mod tls;

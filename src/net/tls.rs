@@ -9,8 +9,8 @@ use tokio::net::TcpStream;
 use tokio_native_tls::TlsStream;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use super::connect;
 use super::hello::Overheard;
+use super::{connect, openssl};
 use crate::health::{Failure, FailureKind, Phase, TlsDetails, WallTime};
 
 /// What of the peer's certificate is verified.
@@ -129,7 +129,7 @@ impl Tls {
             }
             return connect::failure(Phase::Tls, io);
         }
-        let reason = readable(&error.to_string());
+        let reason = openssl::readable(&error.to_string());
         if !reason.contains("certificate verify failed") {
             let message = match reason.contains("wrong version number") {
                 true => "what answers does not speak TLS".to_owned(),
@@ -152,20 +152,6 @@ impl Tls {
         };
         Failure::new(Phase::Tls, FailureKind::TlsCertificate, format!("{host}: {reason}")).with_hint(hint)
     }
-}
-
-/// OpenSSL's `error:0A000086:SSL routines:fn:certificate verify failed:file.c:1889: (certificate has expired)`
-/// without the parts that tell nothing to somebody who does not have its source.
-fn readable(error: &str) -> String {
-    library_error(error).unwrap_or_else(|| error.to_owned())
-}
-
-/// The same for what is such an error; `None` for any other.
-pub(super) fn library_error(error: &str) -> Option<String> {
-    let rest = error.strip_prefix("error:")?;
-    let verdict = rest.rsplit_once(" (").map(|(_, verdict)| format!(" ({verdict}")).unwrap_or_default();
-    let reason = rest.split(':').nth(3).unwrap_or(rest);
-    Some(format!("{reason}{verdict}"))
 }
 
 /// When a certificate (DER) ends.
