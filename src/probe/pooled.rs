@@ -14,6 +14,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use tokio::task::JoinHandle;
 
 use super::{GOODBYE, Probe};
 use crate::clock::Deadline;
@@ -80,13 +81,15 @@ pub(super) struct Pooled<P: Protocol> {
     kept: Option<Kept<P::Session>>,
     /// Checks made over the kept session.
     uses: u32,
+    /// A session that is saying goodbye. It is still one of ours at the server.
+    parting: Option<JoinHandle<()>>,
     stats: PoolStats,
 }
 
 impl<P: Protocol> Pooled<P> {
     pub(super) fn new(protocol: P, keep: Keep) -> Self {
         let stats = PoolStats { max: keep.max, ..PoolStats::default() };
-        Self { protocol, keep, kept: None, uses: 0, stats }
+        Self { protocol, keep, kept: None, uses: 0, parting: None, stats }
     }
 
     async fn check(&mut self, deadline: Deadline, trace: &mut Trace) -> Outcome {
@@ -126,6 +129,10 @@ impl<P: Protocol> Pooled<P> {
 
     /// Makes a new session and asks over it; it is kept where that works.
     async fn renew(&mut self, deadline: Deadline, trace: &mut Trace) -> Outcome {
+        if let Some(parting) = self.parting.take() {
+            // As a rule it left long ago. It may not be waited for for ever: the new one is the question.
+            let _ = tokio::time::timeout_at(deadline.instant(), parting).await;
+        }
         let mut session = self.protocol.open(deadline, trace).await?;
         self.stats.created += 1;
         self.stats.size += 1;
@@ -146,11 +153,14 @@ impl<P: Protocol> Pooled<P> {
         }
     }
 
-    /// Ends a session politely, without making the check wait for it.
+    /// Ends a session politely, without making the check wait for it: only the next new one does.
     fn dismiss(&mut self, session: Option<P::Session>) {
         if let Some(session) = session {
             self.ended();
-            tokio::spawn(tokio::time::timeout(GOODBYE, session.goodbye()));
+            self.parting = Some(tokio::spawn(async {
+                // Whether it went politely or not, it is gone then.
+                let _ = tokio::time::timeout(GOODBYE, session.goodbye()).await;
+            }));
         }
     }
 
