@@ -30,33 +30,43 @@ impl Tcp {
     async fn ask(&self, deadline: Deadline, trace: &mut Trace) -> Outcome {
         let dialed = self.dialer.dial(&self.target, self.tls.as_ref(), deadline, trace).await?;
         if self.plan.send().is_some() || self.plan.expect().is_some() {
-            let talk = self.talk(dialed.stream);
+            let mut received = Vec::new();
+            let talk = self.talk(dialed.stream, &mut received);
             let result = trace.phase(Phase::Query, deadline, talk).await;
-            result.map_err(|failure| cut_after_handshake(failure, dialed.tls.is_some()))?;
+            result.map_err(|failure| match (failure.kind, self.plan.expect()) {
+                // It did answer, only otherwise: what it said tells more than that there was no more of it.
+                (FailureKind::Timeout, Some(expected)) if !received.is_empty() => {
+                    unexpected(expected, &received)
+                }
+                _ => cut_after_handshake(failure, dialed.tls.is_some()),
+            })?;
         }
         let details = Details::Tcp(TcpDetails { peer: trace.address, tls: dialed.tls });
         Ok(Observation { details, warnings: Vec::new() })
     }
 
-    async fn talk(&self, mut stream: Stream) -> Result<(), Failure> {
+    async fn talk(&self, mut stream: Stream, received: &mut Vec<u8>) -> Result<(), Failure> {
         let io = |error| connect::failure(Phase::Query, &error);
         if let Some(send) = self.plan.send() {
             stream.write_all(send.expose().as_bytes()).await.map_err(io)?;
             stream.flush().await.map_err(io)?;
         }
         let Some(expected) = self.plan.expect() else { return Ok(()) };
-        let mut received = Vec::new();
         loop {
-            let ended = stream.read_buf(&mut received).await.map_err(io)? == 0;
+            let ended = stream.read_buf(received).await.map_err(io)? == 0;
             if received.windows(expected.len()).any(|window| window == expected.as_bytes()) {
                 return Ok(());
             }
             if ended || received.len() > RECEIVED_MAX {
-                let message = format!("expected {expected:?}, received \"{}\"", shown(&received));
-                return Err(Failure::new(Phase::Query, FailureKind::UnexpectedContent, message));
+                return Err(unexpected(expected, received));
             }
         }
     }
+}
+
+fn unexpected(expected: &str, received: &[u8]) -> Failure {
+    let message = format!("expected {expected:?}, received \"{}\"", shown(received));
+    Failure::new(Phase::Query, FailureKind::UnexpectedContent, message)
 }
 
 impl Probe for Tcp {
