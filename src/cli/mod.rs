@@ -88,6 +88,7 @@ enum Command {
     )]
     Healthcheck(healthcheck::Arguments),
     /// Look at the configuration
+    #[command(after_help = "Example:\n  sickbay config check --config production.yaml")]
     Config(config::Arguments),
 }
 
