@@ -109,7 +109,7 @@ impl Dialer {
         trace: &mut Trace,
     ) -> Result<Dialed, Failure> {
         let (session, details) = trace.phase(Phase::Tls, deadline, tls.handshake(host, stream)).await?;
-        Ok(Dialed { stream: Stream::Tls(Box::new(session)), tls: Some(details) })
+        Ok(Dialed { stream: Stream::tls(session), tls: Some(details) })
     }
 
     /// Resolves, connects and, where `tls` is given, makes a session.
@@ -123,7 +123,7 @@ impl Dialer {
         let stream = self.connect(target, deadline, trace).await?;
         match tls {
             Some(tls) => self.secure(tls, &target.host, stream, deadline, trace).await,
-            None => Ok(Dialed { stream: Stream::Plain(stream), tls: None }),
+            None => Ok(Dialed { stream: Stream::plain(stream), tls: None }),
         }
     }
 }

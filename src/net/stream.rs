@@ -1,4 +1,4 @@
-//! A connection, with or without TLS.
+//! A connection, with or without TLS, whose peer cannot make us keep more than we asked for.
 
 use std::io;
 use std::pin::Pin;
@@ -9,21 +9,41 @@ use tokio::net::TcpStream;
 
 use super::tls::Session;
 
+/// So much may come in answer to what was sent last. No answer to our questions is nearly as long; and the
+/// drivers keep an answer until it is whole, so a peer that never ends one would fill our memory.
+const ANSWER_MAX: usize = 1024 * 1024;
+
 /// A connection that [`net`](super) made.
 #[derive(Debug)]
-pub enum Stream {
-    /// In plain text.
+pub struct Stream {
+    inner: Inner,
+    /// Bytes received since something was sent.
+    received: usize,
+}
+
+#[derive(Debug)]
+enum Inner {
     Plain(TcpStream),
-    /// Inside a TLS session. Boxed: it is several times the size of a socket.
+    /// Boxed: it is several times the size of a socket.
     Tls(Box<Session>),
 }
 
 impl Stream {
+    /// In plain text.
+    pub fn plain(stream: TcpStream) -> Self {
+        Self { inner: Inner::Plain(stream), received: 0 }
+    }
+
+    /// Inside a TLS session.
+    pub fn tls(session: Session) -> Self {
+        Self { inner: Inner::Tls(Box::new(session)), received: 0 }
+    }
+
     /// The session's `tls-server-end-point` channel binding (RFC 5929), where there is a session.
     pub fn channel_binding(&self) -> Option<Vec<u8>> {
-        match self {
-            Self::Plain(_) => None,
-            Self::Tls(session) => session.get_ref().tls_server_end_point().ok().flatten(),
+        match &self.inner {
+            Inner::Plain(_) => None,
+            Inner::Tls(session) => session.get_ref().tls_server_end_point().ok().flatten(),
         }
     }
 }
@@ -31,29 +51,39 @@ impl Stream {
 /// Calls the method of whichever stream it is.
 macro_rules! either {
     ($self:expr, $method:ident($($arg:expr),*)) => {
-        match $self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).$method($($arg),*),
-            Self::Tls(stream) => Pin::new(stream).$method($($arg),*),
+        match &mut $self.inner {
+            Inner::Plain(stream) => Pin::new(stream).$method($($arg),*),
+            Inner::Tls(stream) => Pin::new(stream).$method($($arg),*),
         }
     };
 }
 
 impl AsyncRead for Stream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        either!(self, poll_read(cx, buf))
+        let this = self.get_mut();
+        if this.received > ANSWER_MAX {
+            let what = format!("an answer of more than {} KiB", ANSWER_MAX / 1024);
+            return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, what)));
+        }
+        let before = buf.filled().len();
+        let polled = either!(this, poll_read(cx, buf));
+        this.received += buf.filled().len() - before;
+        polled
     }
 }
 
 impl AsyncWrite for Stream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
-        either!(self, poll_write(cx, data))
+        let this = self.get_mut();
+        this.received = 0;
+        either!(this, poll_write(cx, data))
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        either!(self, poll_flush(cx))
+        either!(self.get_mut(), poll_flush(cx))
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        either!(self, poll_shutdown(cx))
+        either!(self.get_mut(), poll_shutdown(cx))
     }
 }

@@ -107,13 +107,13 @@ impl Postgres {
     ) -> Result<Connection, Failure> {
         let stream = self.dialer.connect(&self.target, deadline, trace).await?;
         let Dialed { stream, tls } = match &self.tls {
-            None => Dialed { stream: Stream::Plain(stream), tls: None },
+            None => Dialed { stream: Stream::plain(stream), tls: None },
             Some(tls) => {
                 let mut stream = stream;
                 let offered = trace.phase(Phase::Tls, deadline, session::request_tls(&mut stream)).await?;
                 match (offered, self.plan.sslmode()) {
                     (true, _) => self.dialer.secure(tls, self.target.host(), stream, deadline, trace).await?,
-                    (false, SslMode::Prefer) => Dialed { stream: Stream::Plain(stream), tls: None },
+                    (false, SslMode::Prefer) => Dialed { stream: Stream::plain(stream), tls: None },
                     (false, mode) => {
                         let message = format!("the server does not offer TLS, and sslmode is {mode}");
                         return Err(Failure::new(Phase::Tls, FailureKind::TlsHandshake, message).with_hint(

@@ -148,7 +148,8 @@ impl Redis {
         if let (Some(expected), Some(role)) = (expected, role.as_deref())
             && role != expected
         {
-            let message = format!("the server is a {role}, expected a {expected}");
+            let word = |role: &str| if role == "master" { "primary" } else { "replica" };
+            let message = format!("the server is a {}, expected a {}", word(role), word(expected));
             return Err(Failure::new(Phase::Query, FailureKind::WrongRole, message));
         }
         let mut warnings = Vec::new();
@@ -171,11 +172,12 @@ impl Redis {
 
 /// The failure that an error means. A connection that was dropped may have been so with a word of why.
 fn failure_or_first_words(phase: Phase, error: &RedisError, words: &FirstWords) -> Failure {
+    if !error.is_connection_dropped() && !error.is_io_error() {
+        return failure(phase, error);
+    }
     match words.error() {
-        Some((code, text)) if error.is_connection_dropped() || error.is_io_error() => {
-            server_failure(phase, &code, &text)
-        }
-        _ => failure(phase, error),
+        Some((code, text)) => server_failure(phase, &code, &text),
+        None => words.end(phase).unwrap_or_else(|| failure(phase, error)),
     }
 }
 

@@ -80,7 +80,8 @@ fn of_server(phase: Phase, said: &DbError, plan: &PostgresPlan, encrypted: bool)
     })
 }
 
-/// 28000: `pg_hba.conf` refuses us, or the role does not exist or may not log in.
+/// 28000: `pg_hba.conf` refuses us, or the role does not exist or may not log in, or the server's end of the TLS
+/// session is not ours.
 fn not_authorised(fail: impl Fn(FailureKind) -> Failure, message: &str, encrypted: bool) -> Failure {
     if message.contains("is not permitted to log in") {
         return fail(FailureKind::AccessDenied)
@@ -89,6 +90,11 @@ fn not_authorised(fail: impl Fn(FailureKind) -> Failure, message: &str, encrypte
     if message.starts_with("role ") {
         return fail(FailureKind::AuthFailed)
             .with_hint("create the role, or set DATABASE_USER to one that exists");
+    }
+    if message.contains("channel binding") {
+        return fail(FailureKind::AuthFailed).with_hint(
+            "something on the way ends the TLS session and makes one of its own: a proxy, or an attacker, who has seen no password yet; find out which, and set DATABASE_SSLMODE to verify-full",
+        );
     }
     if !message.contains("pg_hba.conf") {
         return fail(FailureKind::AccessDenied);

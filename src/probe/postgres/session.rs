@@ -2,8 +2,11 @@
 
 use std::convert::Infallible;
 use std::future::{Ready, ready};
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_postgres::config::{SslMode, SslNegotiation};
 use tokio_postgres::error::{DbError, Severity};
@@ -63,21 +66,72 @@ async fn refused_outright(stream: &mut TcpStream) -> Failure {
 /// for the driver to know is the channel binding, so that SCRAM-SHA-256-PLUS works as if it had done it.
 struct AgreedOn;
 
-impl TlsConnect<Stream> for AgreedOn {
-    type Stream = Stream;
+impl TlsConnect<Wire> for AgreedOn {
+    type Stream = Wire;
     type Error = Infallible;
-    type Future = Ready<Result<Stream, Infallible>>;
+    type Future = Ready<Result<Wire, Infallible>>;
 
-    fn connect(self, stream: Stream) -> Self::Future {
+    fn connect(self, stream: Wire) -> Self::Future {
         ready(Ok(stream))
     }
 }
 
-impl TlsStream for Stream {
+impl TlsStream for Wire {
     fn channel_binding(&self) -> ChannelBinding {
-        match Stream::channel_binding(self) {
+        match self.stream.channel_binding() {
             Some(end_point) => ChannelBinding::tls_server_end_point(end_point),
             None => ChannelBinding::none(),
+        }
+    }
+}
+
+/// The stream as the driver sees it, with manners at both ends of a session.
+struct Wire {
+    stream: Stream,
+    /// Whether the server has begun to speak.
+    begun: bool,
+}
+
+impl AsyncRead for Wire {
+    /// Looks at the first byte. The four after it are a length; of other protocols' first words the driver
+    /// would make one beyond all measure, and wait for the rest.
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        /// Authentication, an error, a notice, another version of the protocol.
+        const FIRST: &[u8] = b"RENv";
+        let this = self.get_mut();
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut this.stream).poll_read(cx, buf))?;
+        if let (false, [first, ..]) = (this.begun, &buf.filled()[before..]) {
+            this.begun = true;
+            if !FIRST.contains(first) {
+                let what = format!("it began with \"{}\"", shown(&buf.filled()[before..]));
+                return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, what)));
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Wire {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().stream).poll_write(cx, data)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
+    }
+
+    /// Ends when the server has hung up, too: only then it has the place of this session to give away.
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        ready!(Pin::new(&mut this.stream).poll_shutdown(cx))?;
+        let mut rest = [0; 256];
+        loop {
+            let mut rest = ReadBuf::new(&mut rest);
+            match ready!(Pin::new(&mut this.stream).poll_read(cx, &mut rest)) {
+                Ok(()) if !rest.filled().is_empty() => {}
+                Ok(()) | Err(_) => return Poll::Ready(Ok(())),
+            }
         }
     }
 }
@@ -101,7 +155,7 @@ impl Connection {
         if let Some(password) = plan.password() {
             config.password(password.expose());
         }
-        let (client, connection) = config.connect_raw(stream, AgreedOn).await?;
+        let (client, connection) = config.connect_raw(Wire { stream, begun: false }, AgreedOn).await?;
         let driver = tokio::spawn(async move {
             // What ends the connection is told to whoever waits for an answer on it.
             let _ = connection.await;
