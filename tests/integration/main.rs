@@ -17,5 +17,14 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod agent;
+mod cli;
+mod dns;
+mod endpoints;
+mod http_probe;
 mod imports;
+mod outages;
+mod postgres;
+mod redis;
 mod support_works;
+mod tcp;

@@ -5,6 +5,7 @@
 //! - [`http`]: a scriptable HTTP server. [`tcp`]: peers that refuse, stay silent, stay mute, talk garbage, reset.
 //! - [`certs`]: an authority of our own, and certificates that are good, expired, for another name, of a stranger.
 //! - [`agent`]: the built binary, as the agent or as a one-shot command. [`client`]: asks it over HTTP.
+//! - [`config`]: configuration files with short timings, and what a check of one comes to.
 //! - [`wait`]: waits for a condition. No test sleeps to let something happen.
 //! - [`ports`], [`process`], [`scratch`], [`user`]: what the servers are made of.
 //!
@@ -13,6 +14,7 @@
 pub mod agent;
 pub mod certs;
 pub mod client;
+pub mod config;
 pub mod dns;
 pub mod http;
 pub mod ports;

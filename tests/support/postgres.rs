@@ -109,6 +109,21 @@ impl Postgres {
         self.launch().await.unwrap_or_else(|log| panic!("PostgreSQL does not start again: {log}"));
     }
 
+    /// Starts it again with a setting under which it takes nobody in (57P03), as it does while it starts.
+    pub async fn restart_refusing(&mut self, setting: &str) {
+        assert!(self.daemon.is_none(), "stop it first");
+        let mut daemon = self.spawn(&[setting]);
+        let started = until_ready(&mut daemon, "PostgreSQL", || async {
+            match self.try_sql("SELECT 1").await {
+                Ok(_) => Err("it takes sessions".to_owned()),
+                Err(error) if error.starts_with("57P03") => Ok(()),
+                Err(error) => Err(error),
+            }
+        });
+        started.await.unwrap_or_else(|log| panic!("PostgreSQL does not start again: {log}"));
+        self.daemon = Some(daemon);
+    }
+
     /// From now on connections are accepted, and nothing is answered on any of them.
     pub async fn hang(&self) {
         self.running().hang().await;
@@ -154,14 +169,21 @@ impl Postgres {
     }
 
     async fn launch(&mut self) -> Result<(), String> {
-        let mut command = program("postgres");
-        command.arg("-D").arg(self.folder.path().join("data")).arg("-p").arg(self.port.to_string());
-        command.arg("-k").arg(self.folder.path());
-        // SIGQUIT is PostgreSQL's immediate shutdown.
-        let mut daemon = Daemon::spawn(command, &self.folder.path().join("log"), Signal::QUIT);
+        let mut daemon = self.spawn(&[]);
         until_ready(&mut daemon, "PostgreSQL", || async { self.try_sql("SELECT 1").await.map(drop) }).await?;
         self.daemon = Some(daemon);
         Ok(())
+    }
+
+    fn spawn(&self, settings: &[&str]) -> Daemon {
+        let mut command = program("postgres");
+        command.arg("-D").arg(self.folder.path().join("data")).arg("-p").arg(self.port.to_string());
+        command.arg("-k").arg(self.folder.path());
+        for setting in settings {
+            command.args(["-c", setting]);
+        }
+        // SIGQUIT is PostgreSQL's immediate shutdown.
+        Daemon::spawn(command, &self.folder.path().join("log"), Signal::QUIT)
     }
 
     async fn try_sql(&self, statements: &str) -> Result<Vec<Vec<String>>, String> {
