@@ -81,6 +81,7 @@ fn dependency(last_check: &Value, last_failure: &Value, pool: &Value, details: &
         "warnings": ["string"], "target": "string", "address": "string", "stale": "boolean",
         "next_check_at": "time", "last_check": last_check, "last_failure": last_failure, "circuit": circuit(),
         "pool": pool, "details": details,
+        "address_changes": [{"at": "time", "from": "string", "to": "string"}],
         "latency_ms": if *last_failure == json!("null") {
             json!({"count": "integer", "p50": "number", "p90": "number", "p99": "number", "max": "number"})
         } else {
@@ -156,7 +157,7 @@ async fn detailed_has_the_shape_of_the_contract_field_by_field() {
             &null,
             json!({"status_code": "integer", "body_bytes": "integer", "tls": "null"}),
         ),
-        ("port", &["connect"], &null, json!({"tls": "null"})),
+        ("port", &["connect"], &null, json!({"peer": "string", "tls": "null"})),
     ] {
         let shape = dependency(&last_check(phases), &null, pool, &details);
         assert_shape(&detailed["dependencies"][name], &shape, name);

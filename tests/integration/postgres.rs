@@ -485,8 +485,7 @@ async fn a_server_that_hangs_is_a_timeout_and_recovers() {
     let agent = config.agent().await;
     agent.until_dependency("database", |it| it["circuit"]["successes"].as_u64() >= Some(2), "checks").await;
     server.hang().await;
-    // On the kept connection it had answered; a new one gets no further than the question about TLS.
-    agent.until_logged(|line| line["failure_kind"] == "query_timeout", "a query without an answer").await;
+    // The kept connection is given up after half of the time; a new one gets no further than TLS.
     let hung = |it: &Value| it["circuit"]["state"] == "open" && failure(it) == ["tls", "timeout", "-"];
     let seen = agent.until_dependency("database", hung, "an open circuit").await;
     assert_eq!(seen["status"], "down");

@@ -87,7 +87,7 @@ async fn credentials_and_rights_are_told_apart() {
         ("app-wrong", ["auth", "auth_failed", "WRONGPASS"], "user or password is wrong"),
         ("nobody", ["auth", "auth_failed", "WRONGPASS"], "user or password is wrong"),
         ("off", ["auth", "auth_failed", "WRONGPASS"], "the ACL user is off"),
-        ("mute", ["query", "access_denied", "NOPERM"], "access rules"),
+        ("mute", ["query", "access_denied", "NOPERM"], "+ping +info"),
         ("blind", WELL, ""),
         ("blind-role", ["query", "access_denied", "NOPERM"], "+info"),
     ] {
@@ -234,7 +234,6 @@ async fn a_server_that_hangs_stops_or_cuts_is_told_and_recovers() {
     assert_eq!((failure(&seen), &seen["circuit"]["failures"]), (WELL, &json!(0)), "{seen:#}");
 
     server.hang().await;
-    agent.until_logged(|line| line["failure_kind"] == "query_timeout", "a query without an answer").await;
     let hung = |it: &Value| it["circuit"]["state"] == "open" && failure(it) == ["query", "timeout", "-"];
     agent.until_dependency("redis", hung, "an open circuit").await;
     server.wake();

@@ -40,6 +40,11 @@ async fn a_port_is_told_by_what_it_does() {
         (tcp::mute().await, tcp::reset_after_request().await, tcp::garbage(b"".as_slice()).await);
     let (echo, endless, silent) = (echo().await, endless().await, tcp::silent());
     let banner = tcp::garbage(b"220 mail.test ESMTP\r\n".as_slice()).await;
+    let waits = Peer::start(|mut stream| async move {
+        let _ = stream.write_all(b"-ERR").await;
+        let _ = stream.read(&mut [0; 64]).await;
+    })
+    .await;
     let refused = SocketAddr::from(([127, 0, 0, 1], tcp::refused_port()));
     let seen = check([
         at("accepts", mute.address(), json!({})),
@@ -51,7 +56,8 @@ async fn a_port_is_told_by_what_it_does() {
         at("silent", silent.address(), json!({})),
         at("mute", mute.address(), json!({"send": "PING\r\n", "expect": "PONG"})),
         at("other", banner.address(), json!({"expect": "SSH-2.0"})),
-        at("wrong-and-waits", echo.address(), json!({"send": "-ERR", "expect": "+OK"})),
+        at("wrong-and-waits", waits.address(), json!({"expect": "+OK"})),
+        at("repeats", echo.address(), json!({"send": "AUTH hunter2", "expect": "+OK"})),
         at("cut", cut.address(), json!({"expect": "SSH-2.0"})),
         at("reset", reset.address(), json!({"send": "PING\r\n", "expect": "PONG"})),
         at("endless", endless.address(), json!({"expect": "PONG"})),
@@ -68,6 +74,7 @@ async fn a_port_is_told_by_what_it_does() {
         ("mute", ["query", "timeout", "-"]),
         ("other", ["query", "unexpected_content", "-"]),
         ("wrong-and-waits", ["query", "unexpected_content", "-"]),
+        ("repeats", ["query", "unexpected_content", "-"]),
         ("cut", ["query", "unexpected_content", "-"]),
         ("reset", ["query", "connect_reset", "ECONNRESET"]),
         ("endless", ["query", "unexpected_content", "-"]),
@@ -77,9 +84,10 @@ async fn a_port_is_told_by_what_it_does() {
     assert_eq!(phases(&seen["accepts"]), ["connect"]);
     assert_eq!(phases(&seen["by-name"]), ["dns", "connect"]);
     assert_eq!(phases(&seen["echo"]), ["connect", "query"]);
-    assert_eq!(seen["accepts"]["details"], json!({"tls": null}));
+    assert_eq!(seen["accepts"]["details"], json!({"peer": mute.address(), "tls": null}));
     assert_eq!(seen["accepts"]["address"], mute.address().to_string());
     assert!(told(&seen["other"], "message").contains("220 mail.test"), "what came instead: {seen:#}");
+    assert!(!told(&seen["repeats"], "message").contains("hunter2"), "{seen:#}");
     assert!(told(&seen["wrong-and-waits"], "message").contains("received \"-ERR\""), "{seen:#}");
     assert_eq!(seen["refused"]["last_check"]["attempts"], 2);
     assert_eq!(seen["other"]["last_check"]["attempts"], 1);
