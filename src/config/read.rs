@@ -7,10 +7,11 @@ use std::path::Path;
 
 /// The content of a file as text, or why not.
 pub(super) fn read_text(path: &Path, limit: u64) -> Result<String, String> {
-    let mut file = File::open(path).map_err(|error| reason(&error))?;
-    if !file.metadata().map_err(|error| reason(&error))?.is_file() {
+    // Asked before it is opened: opening a pipe waits for whoever writes to it.
+    if !std::fs::metadata(path).map_err(|error| reason(&error))?.is_file() {
         return Err("is not a regular file".to_owned());
     }
+    let mut file = File::open(path).map_err(|error| reason(&error))?;
     let mut bytes = Vec::new();
     // The size is not asked for first: what grows meanwhile, or has no size (/proc), is bounded as well.
     file.by_ref().take(limit + 1).read_to_end(&mut bytes).map_err(|error| reason(&error))?;
@@ -31,6 +32,18 @@ fn reason(error: &std::io::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// In a thread of its own, so that a failure is one and no test that never ends.
+    #[test]
+    fn does_not_wait_for_the_writer_of_a_pipe() {
+        let dir = tempfile::tempdir().unwrap();
+        let pipe = dir.path().join("pipe");
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        let (done, result) = std::sync::mpsc::channel();
+        std::thread::spawn(move || done.send(read_text(&pipe, 1024)));
+        let read = result.recv_timeout(std::time::Duration::from_secs(10));
+        assert_eq!(read, Ok(Err("is not a regular file".into())));
+    }
 
     #[test]
     fn refuses_what_is_no_bounded_text() {
