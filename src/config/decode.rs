@@ -26,7 +26,9 @@ pub(super) fn decode<T: DeserializeOwned + Default>(node: &mut Node, path: &Path
             Err(failure) => failure,
         };
         let Some(wrong) = node.get_mut(&failure.path) else { break };
-        errors.push(failure.why.error(wrong).at(path.join(&failure.path)).from(Some(wrong.origin.clone())));
+        let place = path.join(&failure.path);
+        let error = failure.why.error(wrong, &place);
+        errors.push(error.at(place).from(Some(wrong.origin.clone())));
         wrong.content = Content::Refused;
     }
     T::default()
@@ -40,11 +42,17 @@ pub(super) fn fields<T: DeserializeOwned>() -> &'static [&'static str] {
     }
 }
 
-/// The error for a key that nothing knows.
-pub(super) fn unknown_key(key: &str, known: &[&'static str]) -> ConfigError {
-    /// Sections and fields that are decided on and not built.
-    const NOT_YET: [&str; 4] = ["queries", "metrics", "events", "alarms"];
-    if NOT_YET.contains(&key) {
+/// Whether the node could be read as this struct.
+pub(super) fn reads_as<T: DeserializeOwned>(node: &Node) -> bool {
+    T::deserialize(Reading(node)).is_ok()
+}
+
+/// Sections that are decided on and not built.
+const SECTIONS_NOT_YET: &[&str] = &["metrics", "events", "alarms"];
+
+/// The error for a key that nothing knows; `not_yet` are those that will be known.
+pub(super) fn unknown_key(key: &str, known: &[&'static str], not_yet: &[&str]) -> ConfigError {
+    if not_yet.contains(&key) {
         return ConfigError::new(format!("`{key}` is not yet supported in this version")).advice("remove it");
     }
     let Some(shown) = shown_key(key) else {
@@ -77,23 +85,31 @@ enum Why {
 }
 
 impl Why {
-    fn error(&self, node: &Node) -> ConfigError {
+    fn error(&self, node: &Node, place: &Path) -> ConfigError {
         let allowed = match self {
-            Self::Unknown { key, known } => return unknown_key(key, known),
+            Self::Unknown { key, known } => {
+                let not_yet = if place.steps().len() == 1 { SECTIONS_NOT_YET } else { &[] };
+                return unknown_key(key, known, not_yet);
+            }
             Self::NotSecret { allowed } => {
                 let what = "the value (not shown: it is a secret) is not valid";
                 return ConfigError::new(what).allowed(allowed).advice("put it in quotes");
             }
             Self::Not { allowed } => allowed,
         };
-        let error = ConfigError::new(format!("{} is not valid", node.shown())).allowed(allowed);
+        // In place of several values, a text is of no field that is known not to be secret.
+        let several = allowed == MAP || allowed == LIST;
+        let found = if several { node.shown_type().to_owned() } else { node.shown() };
+        let error = ConfigError::new(format!("{found} is not valid")).allowed(allowed);
         match &node.content {
             // A number where a text belongs, such as a user called 1234.
             Content::Int(_) | Content::Float(_) | Content::Bool(_) if allowed == TEXT => {
                 error.advice("put it in quotes")
             }
             Content::Text(text) if quoted_by_mistake(text, allowed) => error.advice("remove the quotes"),
-            Content::Int(_) if allowed == super::duration::ALLOWED => error.advice("add the unit"),
+            content if allowed == super::duration::ALLOWED && is_number(content) => {
+                error.advice("add the unit")
+            }
             Content::Word(_) if allowed == LIST || allowed == MAP => {
                 error.advice("write it out: a substitution cannot become more than one value")
             }
@@ -108,6 +124,15 @@ const MAP: &str = "a map";
 const WHOLE: &str = "a whole number, not negative";
 const NUMBER: &str = "a number";
 const BOOL: &str = "`true` or `false`";
+
+/// Whether it is a number, however it is written.
+fn is_number(content: &Content) -> bool {
+    match content {
+        Content::Int(_) | Content::Float(_) => true,
+        Content::Text(text) | Content::Word(text) => text.parse::<f64>().is_ok_and(f64::is_finite),
+        _ => false,
+    }
+}
 
 fn quoted_by_mistake(text: &str, allowed: &str) -> bool {
     match allowed {

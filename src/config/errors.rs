@@ -125,12 +125,19 @@ impl Errors {
     pub(super) fn push(&self, error: ConfigError) {
         let mut errors = self.0.borrow_mut();
         let follows = errors.iter().any(|known| !known.path.is_empty() && error.path.within(&known.path));
-        if !follows && errors.len() < MOST {
-            errors.push(error);
+        if follows || errors.len() > MOST {
+            return;
         }
-        if errors.len() == MOST {
-            errors.push(ConfigError::new(format!("more than {MOST} errors")).advice("correct these first"));
-        }
+        let told = match errors.len() {
+            MOST => ConfigError::new(format!("more than {MOST} errors")).advice("correct these first"),
+            _ => error,
+        };
+        errors.push(told);
+    }
+
+    /// Whether anything was found wrong at `path` or below.
+    pub(super) fn any_within(&self, path: &Path) -> bool {
+        self.0.borrow().iter().any(|known| known.path.within(path))
     }
 
     /// Whether no more are told.
@@ -140,23 +147,39 @@ impl Errors {
 
     /// `value`, if nothing was wrong.
     pub(super) fn unless_any<T>(self, value: T) -> Result<T, ConfigErrors> {
-        let errors = self.0.into_inner();
-        if errors.is_empty() { Ok(value) } else { Err(ConfigErrors(errors)) }
+        if self.is_empty() { Ok(value) } else { Err(self.gathered()) }
+    }
+
+    /// All that were found; there is one.
+    pub(super) fn gathered(self) -> ConfigErrors {
+        ConfigErrors(self.0.into_inner())
     }
 
     /// Whether nothing was wrong so far.
-    #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
         self.0.borrow().is_empty()
     }
 }
 
-/// A value as an error may show it. A URL, or what looks like one, may carry a password; a long text is
-/// rarely helped by being repeated.
+/// A value as an error may show it. What stands behind a colon may be a password: that of a URL, or that of
+/// a key which lost the space behind its colon and became part of the value above it. A long text is rarely
+/// helped by being repeated.
 pub(super) fn quoted(text: &str) -> String {
-    if text.contains('@') || text.contains("://") {
-        return "the value (not shown: it may hold a password)".to_owned();
+    if text.contains([':', '@']) { HIDDEN.to_owned() } else { shortened(text) }
+}
+
+/// The same where an address may stand: a host and a port are shown.
+pub(super) fn quoted_address(text: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.[]".contains(c);
+    match text.rsplit_once(':') {
+        Some((host, port)) if port.parse::<u16>().is_ok() && host.chars().all(plain) => shortened(text),
+        _ => quoted(text),
     }
+}
+
+const HIDDEN: &str = "the value (not shown: it may hold a password)";
+
+fn shortened(text: &str) -> String {
     let short: String = text.chars().take(60).flat_map(char::escape_debug).collect();
     let dots = if text.chars().count() > 60 { "…" } else { "" };
     format!("`{short}{dots}`")
@@ -170,6 +193,17 @@ pub(super) fn similar<'a>(written: &str, known: impl IntoIterator<Item = &'a str
         .filter(|(distance, name)| *distance <= 1 + name.len() / 4)
         .min()
         .map(|(_, name)| name)
+}
+
+/// The same of names that a configuration made up, of which there may be thousands: the first of them.
+pub(super) fn listed_briefly<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
+    const SHOWN: usize = 20;
+    let mut names = names.into_iter();
+    let first = listed(names.by_ref().take(SHOWN));
+    match names.count() {
+        0 => first,
+        more => format!("{first} and {more} more"),
+    }
 }
 
 /// The names as a text: `a`, `b`, `c`.
@@ -212,10 +246,27 @@ mod tests {
         let errors = errors.unless_any(()).unwrap_err();
         assert_eq!(errors.errors().len(), MOST + 1);
         assert!(errors.to_string().ends_with("error: more than 100 errors; correct these first"));
+        let errors = Errors::default();
+        (0..MOST).for_each(|n| errors.push(ConfigError::new(n.to_string())));
+        assert!(!errors.full(), "exactly as many are not more");
+        assert_eq!(errors.unless_any(()).unwrap_err().errors().len(), MOST);
     }
 
     #[test]
-    fn quotes_no_url_and_nothing_long() {
+    fn lists_some_of_many() {
+        assert_eq!(listed_briefly(["a", "b"]), "`a`, `b`");
+        let many = listed_briefly(std::iter::repeat_n("a", 5_000));
+        assert!(many.ends_with("`a` and 4980 more"), "{many}");
+    }
+
+    #[test]
+    fn quotes_no_url_nothing_behind_a_colon_and_nothing_long() {
+        for text in ["database password:hunter2", "password:hunter2", "a: hunter2", "12:hunter2@"] {
+            assert!(!quoted(text).contains("hunter2"));
+            assert!(!quoted_address(text).contains("hunter2"));
+        }
+        assert_eq!(quoted_address("db:80"), "`db:80`");
+        assert_eq!(quoted_address("db password:80"), HIDDEN);
         assert_eq!(quoted("70000"), "`70000`");
         assert!(!quoted("https://u:hunter2@h").contains("hunter2"));
         assert!(!quoted("u:hunter2@h").contains("hunter2"));

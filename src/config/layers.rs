@@ -4,14 +4,13 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::decode::fields;
 use super::env::{self, Said};
 use super::errors::{ConfigError, Errors};
+use super::kinds;
 use super::locate::Source;
 use super::origin::Origin;
 use super::parse::parse;
 use super::path::Path;
-use super::raw::{RawChecking, RawDependency};
 use super::read::read_text;
 use super::substitute::{Env, substitute};
 use super::tree::{Content, Map, Node, unnamed};
@@ -53,29 +52,28 @@ pub(super) struct Layers {
     pub(super) said: Said,
     /// The files that were read, for the lines of what is wrong in them.
     pub(super) files: Vec<Source>,
+    /// Whether every file could be read and parsed; an error has told of one that could not.
+    pub(super) complete: bool,
 }
 
 /// Reads and merges all layers.
 pub(super) fn merge(sources: &Sources, errors: &Errors) -> Layers {
     let mut root = Node::new(Content::Map(Map::new()), &Origin::Default);
     let mut files = Vec::new();
-    lay_text(&mut root, DEFAULT, &Origin::Default, None, errors);
+    let mut complete = true;
+    if let Err(error) = lay_text(&mut root, DEFAULT, &Origin::Default, None, errors) {
+        errors.push(error);
+    }
 
     let named = sources.env.get("SICKBAY_CONFIG").filter(|name| !name.is_empty()).map(PathBuf::from);
     let fallback = named.into_iter().filter(|_| sources.files.is_empty());
     for file in sources.files.iter().cloned().chain(fallback) {
-        let name: Arc<str> = file.display().to_string().into();
-        let origin = Origin::File(name.clone());
-        match read_text(&file, FILE_LIMIT) {
-            Ok(text) => {
-                let dependencies = lay_text(&mut root, &text, &origin, Some(&sources.env), errors);
-                files.push(Source { name, text, dependencies });
+        match lay_file(&mut root, &file, &sources.env, errors) {
+            Ok(source) => files.push(source),
+            Err(error) => {
+                errors.push(error);
+                complete = false;
             }
-            Err(reason) => errors.push(
-                ConfigError::new(format!("the configuration {reason}"))
-                    .from(Some(origin))
-                    .advice("check the path and the permissions"),
-            ),
         }
     }
 
@@ -91,27 +89,45 @@ pub(super) fn merge(sources: &Sources, errors: &Errors) -> Layers {
             root.set(&Path::of(path), Node::word(value, &Origin::Flag(flag)));
         }
     }
-    Layers { root, said, files }
+    Layers { root, said, files, complete }
+}
+
+/// Lays one file over the tree.
+fn lay_file(
+    root: &mut Node,
+    file: &std::path::Path,
+    env: &Env,
+    errors: &Errors,
+) -> Result<Source, ConfigError> {
+    let name: Arc<str> = file.display().to_string().into();
+    let text = read_text(file, FILE_LIMIT).map_err(|reason| {
+        ConfigError::new(format!("the configuration file {name} {reason}"))
+            .allowed("a regular file of text that this user may read, of at most 1 MiB")
+            .advice("check the path; what is larger can be given as several files")
+    })?;
+    let dependencies = lay_text(root, &text, &Origin::File(name.clone()), Some(env), errors)?;
+    Ok(Source { name, text, dependencies })
 }
 
 /// Lays one YAML text over the tree; with an environment, its substitutions are made. Tells the names of its
 /// dependencies.
-fn lay_text(root: &mut Node, text: &str, origin: &Origin, env: Option<&Env>, errors: &Errors) -> Vec<String> {
-    let mut node = match parse(text, origin) {
-        Ok(node) => node,
-        Err(error) => {
-            errors.push(error);
-            return Vec::new();
-        }
-    };
+fn lay_text(
+    root: &mut Node,
+    text: &str,
+    origin: &Origin,
+    env: Option<&Env>,
+    errors: &Errors,
+) -> Result<Vec<String>, ConfigError> {
+    let mut node = parse(text, origin)?;
     let names = index_dependencies(&mut node, env, errors);
     if let Some(env) = env {
         substitute(&mut node, &Path::default(), env, errors);
     }
+    node.forget_what_came_out_empty();
     expand_tls(&mut node);
-    keep_what_fits_the_kind(root, &node);
+    change_kinds(root, &node);
     root.merge(node);
-    names
+    Ok(names)
 }
 
 /// Makes the list of dependencies a map by name. Names are substituted first, because the paths in errors
@@ -129,7 +145,7 @@ fn index_dependencies(root: &mut Node, env: Option<&Env>, errors: &Errors) -> Ve
             return Vec::new();
         }
         _ => {
-            let error = ConfigError::new(format!("{} is not valid", node.shown()));
+            let error = ConfigError::new(format!("{} is not valid", node.shown_type()));
             refuse(node, path, error.allowed("a list of entries, each with a `name` and a `kind`"));
             *node = Node::new(Content::Map(Map::new()), &node.origin);
             return Vec::new();
@@ -142,7 +158,7 @@ fn index_dependencies(root: &mut Node, env: Option<&Env>, errors: &Errors) -> Ve
     for (n, mut entry) in list.into_iter().enumerate() {
         let place = path.index(n);
         if entry.map().is_none() {
-            let error = ConfigError::new(format!("{} is not valid", entry.shown()));
+            let error = ConfigError::new(format!("{} is not valid", entry.shown_type()));
             refuse(&entry, place, error.allowed("a map with a `name` and a `kind`"));
             names.push(unnamed(n));
             continue;
@@ -193,20 +209,14 @@ fn expand_tls(root: &mut Node) {
     }
 }
 
-/// A layer that makes a dependency another kind leaves behind what only the former kind has.
-fn keep_what_fits_the_kind(root: &mut Node, upper: &Node) {
+/// A layer that makes a dependency another kind leaves behind what that does not have.
+fn change_kinds(root: &mut Node, upper: &Node) {
     let path = Path::of("dependencies");
-    let Some(uppers) = upper.get(&path).and_then(Node::map) else { return };
-    for (name, entry) in uppers {
-        let kind = entry.get(&Path::of("kind")).and_then(Node::text);
+    for (name, entry) in upper.get(&path).and_then(Node::map).into_iter().flatten() {
         let Some(lower) = root.get_mut(&path.key(name)) else { continue };
-        let former = lower.get(&Path::of("kind")).and_then(Node::text);
-        if kind.is_some()
-            && kind != former
-            && let Some(map) = lower.map_mut()
-        {
-            let common = [fields::<RawDependency>(), fields::<RawChecking>()].concat();
-            map.retain(|field, _| common.contains(&field.as_str()));
+        let former = kinds::written(lower);
+        if let Some(next) = kinds::written(entry).filter(|next| Some(*next) != former) {
+            kinds::keep_what_fits(lower, former, next);
         }
     }
 }

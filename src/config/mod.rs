@@ -18,6 +18,8 @@ pub mod plan;
 pub mod secret;
 
 mod decode;
+mod host;
+mod kinds;
 mod layers;
 mod locate;
 mod parse;
@@ -46,6 +48,10 @@ pub fn load(sources: &Sources) -> Result<Plan, ConfigErrors> {
     let errors = Errors::default();
     let mut layers = layers::merge(sources, &errors);
     let files = std::mem::take(&mut layers.files);
+    // What an unread file would have said is not missing: to tell so would only hide what is wrong.
+    if !layers.complete {
+        return Err(errors.gathered().located(&files));
+    }
     let plan = validate::validate(layers, &errors);
     errors.unless_any(plan).map_err(|errors| errors.located(&files))
 }

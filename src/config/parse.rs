@@ -89,15 +89,6 @@ fn parsers_words(error: &serde_yaml::Error) -> Option<String> {
     Some(error.to_string()).filter(|words| !words.contains(['"', '`']))
 }
 
-impl Node {
-    fn shown_type(&self) -> &'static str {
-        match self.content {
-            Content::List(_) => "a list",
-            _ => "a single value",
-        }
-    }
-}
-
 struct Building<'a> {
     origin: &'a Origin,
     left: Cell<usize>,

@@ -18,7 +18,7 @@ pub(super) type Map = IndexMap<String, Node>;
 pub(super) struct Node {
     /// What it is.
     pub(super) content: Content,
-    /// The layer it came from; of a map, the first that had it.
+    /// The layer it came from; of a map, the last that said something of it.
     pub(super) origin: Origin,
     /// Whether it holds the content of a secret file: never shown, whatever field it stands in.
     pub(super) secret: bool,
@@ -85,12 +85,28 @@ impl Node {
 
     /// What stands at `path`.
     pub(super) fn get(&self, path: &Path) -> Option<&Node> {
-        path.steps().iter().try_fold(self, |node, step| match (&node.content, step) {
+        path.steps().iter().try_fold(self, Node::child)
+    }
+
+    /// What stands at `path`, else the last thing on the way there.
+    pub(super) fn nearest(&self, path: &Path) -> &Node {
+        let mut nearest = self;
+        for step in path.steps() {
+            match nearest.child(step) {
+                Some(node) => nearest = node,
+                None => break,
+            }
+        }
+        nearest
+    }
+
+    fn child(&self, step: &Step) -> Option<&Node> {
+        match (&self.content, step) {
             (Content::Map(map), Step::Key(key)) => map.get(key),
             (Content::Map(map), Step::Index(index)) => map.get(&unnamed(*index)),
             (Content::List(list), Step::Index(index)) => list.get(*index),
             _ => None,
-        })
+        }
     }
 
     /// What stands at `path`.
@@ -121,8 +137,9 @@ impl Node {
     /// Lays `upper` over this: maps are merged key by key, all else is replaced. Null unsets a value.
     pub(super) fn merge(&mut self, upper: Node) {
         match (&mut self.content, upper.content) {
-            (Content::Map(lower), Content::Map(upper)) => {
-                for (key, value) in upper {
+            (Content::Map(lower), Content::Map(entries)) => {
+                self.origin = upper.origin;
+                for (key, value) in entries {
                     match lower.get_mut(&key) {
                         Some(node) => node.merge(value),
                         None => {
@@ -137,16 +154,36 @@ impl Node {
         }
     }
 
+    /// Drops the values whose substitution came out empty: nothing is set there, and what a lower layer says
+    /// holds.
+    pub(super) fn forget_what_came_out_empty(&mut self) {
+        if let Content::Map(map) = &mut self.content {
+            map.retain(|_, node| !matches!(&node.content, Content::Word(text) if text.is_empty()));
+            map.values_mut().for_each(Self::forget_what_came_out_empty);
+        }
+    }
+
+    /// What stands here, where no text of it may be shown: in place of a whole section, it is of no known field.
+    pub(super) fn shown_type(&self) -> &'static str {
+        match self.content {
+            Content::List(_) => "a list",
+            Content::Map(_) => "a map",
+            Content::Null | Content::Refused => "nothing",
+            _ => "a single value",
+        }
+    }
+
     /// What stands here as an error may name it.
     pub(super) fn shown(&self) -> String {
         match &self.content {
-            Content::List(_) => "a list".to_owned(),
-            Content::Map(_) => "a map".to_owned(),
-            Content::Null | Content::Refused => "nothing".to_owned(),
+            Content::List(_) | Content::Map(_) | Content::Null | Content::Refused => {
+                self.shown_type().to_owned()
+            }
             _ if self.secret => "the value (not shown: it comes from a secret file)".to_owned(),
             Content::Bool(value) => format!("`{value}`"),
             Content::Int(value) => format!("`{value}`"),
-            Content::Float(value) => format!("`{value}`"),
+            // As it would be written: `1e300` and not three hundred digits.
+            Content::Float(value) => format!("`{value:?}`"),
             Content::Text(text) | Content::Word(text) => quoted(text),
         }
     }
@@ -174,6 +211,8 @@ mod tests {
         assert_eq!((at("a.b").shown(), at("a.b").origin.to_string()), ("`1`".into(), "default".into()));
         assert_eq!((at("a.c").shown(), at("a.c").origin.to_string()), ("`3`".into(), "file f".into()));
         assert_eq!(at("a.d").shown(), "`4`");
+        assert_eq!(at("a").origin.to_string(), "file f", "the last that said something of it");
+        assert_eq!(node.nearest(&Path::of("a.x.y")).origin.to_string(), "file f");
         assert!(matches!(&at("l").content, Content::List(list) if list.len() == 1));
         assert!(matches!(at("n").content, Content::Null), "null says: not set");
         node.merge(tree("a:", Origin::Default));

@@ -4,12 +4,12 @@
 //! HTTP where a path is given, an MLflow that is no server at all, and a DNS name taken from the database.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 
 use super::urls::{Connection, connection};
 use super::{Sets, VARIABLES, Variable};
 use crate::config::decode::fields;
 use crate::config::errors::{ConfigError, Errors};
+use crate::config::host;
 use crate::config::origin::Origin;
 use crate::config::path::Path;
 use crate::config::raw::RawTcp;
@@ -209,7 +209,7 @@ impl Layer<'_> {
         }
         let Some(host) = self.dependency("database", "host") else { return };
         if let (Origin::Variable(variable), Some(name)) = (&host.origin, host.text())
-            && name.parse::<IpAddr>().is_err()
+            && host::address(name).is_none()
         {
             let (name, variable) = (name.to_owned(), *variable);
             self.set(&Path::of("dependencies.dns.query"), name, variable);

@@ -93,6 +93,53 @@ fn another_kind_leaves_the_former_kinds_fields_behind() {
 }
 
 #[test]
+fn another_kind_keeps_what_it_has_as_well() {
+    let lower = "dependencies:
+  - {name: a, kind: redis, impact: none, host: h, port: 1, password: p, tls: {verify: ca}, username: u}
+  - {name: b, kind: tcp, impact: none, host: h, port: 1, expect: x}
+  - {name: c, kind: tcp, impact: none, host: h, port: 70, tls: maybe}";
+    let next = |entry: &str| [lower.to_owned(), format!("dependencies: [{entry}]")];
+    let plan_of = |entry: &str| {
+        let lower = lower.rsplit_once('\n').unwrap().0;
+        plan(&[lower, &next(entry)[1]], &[])
+    };
+    let a = plan_of("{name: a, kind: postgres}");
+    let a = postgres(&a, "a");
+    assert_eq!((a.host().as_str(), *a.port(), a.password().is_some()), ("h", 1, true));
+    assert_eq!(a.user(), "postgres");
+    let b = plan_of("{name: b, kind: http, url: 'http://h/'}");
+    assert_eq!(http(&b, "b").expect_body(), &None, "what `expect` says to tcp means nothing to http");
+    let [lower, upper] = next("{name: c, kind: redis}");
+    assert_eq!(
+        errors(&[&lower, &upper], &[]),
+        [
+            "error: `maybe` is not valid, at dependencies.c.tls.enabled (file 1.yaml, line 4 column 64); \
+          allowed: `true` or `false`"
+        ],
+        "what no kind could read is told"
+    );
+}
+
+#[test]
+fn what_comes_out_empty_leaves_what_is_below() {
+    let plan = plan(
+        &[
+            "server: {drain: 3s}\ndependencies: [{name: redis, host: h, tls: true, password: p}]",
+            "server: {drain: '${NONE:-}'}
+service: {name: '${NONE:-}'}
+dependencies:
+  - {name: redis, host: '${NONE:-}', tls: '${NONE:-}', password: '${NONE:-}', circuit: {failure_threshold: '${NONE:-}'}}",
+        ],
+        &[],
+    );
+    assert_eq!((plan.server().drain().as_secs(), plan.service().name().as_str()), (3, "api"));
+    let cache = redis(&plan, "redis");
+    assert_eq!((cache.host().as_str(), cache.tls().is_some(), cache.password().is_some()), ("h", true, true));
+    assert_eq!(plan.origins()["service.name"], "default");
+    assert_eq!(plan.origins()["dependencies.redis.circuit.failure_threshold"], "default");
+}
+
+#[test]
 fn a_substitution_takes_the_type_of_its_field() {
     let text = "server: {admin_token: '${TOKEN:-}', drain: '${DRAIN:-7s}'}
 dependencies:

@@ -204,6 +204,16 @@ fn rules_of_single_fields() {
             "`0.5` is out of range, at …retry.multiplier; allowed: 1 to 100",
         ),
         (
+            "kind: redis, host: h, retry: {multiplier: 1.0e+300}",
+            "`1e300` is out of range, at …retry.multiplier; allowed: 1 to 100",
+        ),
+        (
+            "kind: redis, host: h, queries: []",
+            "`queries` is unknown, at …queries; allowed: `host`, `port`, `username`, `password`, `tls`, `mode`, \
+             `role`, `reconnect_every`, `name`, `kind`, `impact`, `scope`, `enabled`, `depends_on`, `fallback_of`, \
+             `interval`, `startup_interval`, `timeout`, `connect_timeout`, `slow_after`, `retry`, `circuit`; remove it",
+        ),
+        (
             "kind: redis, host: h, retry: {jitter: some}",
             "`some` is not valid, at …retry.jitter; allowed: `full`, `none`",
         ),
@@ -245,6 +255,11 @@ fn rules_of_single_fields() {
              allowed: `database`, `redis`, `api`, `mlflow`, `dns`; add it, or remove the reference",
         ),
         (
+            "kind: redis, host: h, fallback_of: y}, {name: y, kind: redis, impact: none, host: h, fallback_of: x",
+            "`y` and `x` are fallbacks of each other, at dependencies.y.fallback_of; \
+             allowed: `fallback_of` at one of the two; remove the other",
+        ),
+        (
             "kind: redis, host: h, intervall: 5s",
             "`intervall` is unknown, at …intervall; allowed: `host`, `port`, `username`, `password`, `tls`, `mode`, \
              `role`, `reconnect_every`, `name`, `kind`, `impact`, `scope`, `enabled`, `depends_on`, `fallback_of`, \
@@ -282,7 +297,7 @@ fn rules_of_the_other_sections() {
         ),
         (
             "dependencies: [database]",
-            "`database` is not valid, at dependencies[0]; allowed: a map with a `name` and a `kind`",
+            "a single value is not valid, at dependencies[0]; allowed: a map with a `name` and a `kind`",
         ),
         (
             "dependencies: [{name: database, enabled: true}]",
@@ -316,7 +331,11 @@ fn rules_of_the_other_sections() {
             "`interval` is required, at defaults.interval; set it, or leave it out for the compiled-in default",
         ),
         ("service: {name: ''}", "`` is no name, at service.name; allowed: 1 to 255 characters"),
-        ("service: 5", "`5` is not valid, at service; allowed: a map"),
+        ("service: 5", "a single value is not valid, at service; allowed: a map"),
+        (
+            "log: {events: 1}",
+            "`events` is unknown, at log.events; allowed: `filter`, `format`; remove it",
+        ),
         (
             "log: {filter: 'a=b=c'}",
             "`a=b=c` is no log filter, at log.filter; allowed: a level, or levels by target: `info`, `sickbay=debug,warn`",
@@ -348,7 +367,6 @@ fn all_errors_of_all_layers_at_once() {
     let found = errors(
         &[
             "service: {name: [a]}\ndependencies: [{name: database, host: h, port: 70000}]",
-            "a: 'b",
             "defaults: {timeout: 5}",
         ],
         &[("RETRY_ATTEMPTS", "many"), ("SICKBAY_DRAIN", "20")],
@@ -356,12 +374,10 @@ fn all_errors_of_all_layers_at_once() {
     assert_eq!(
         found,
         [
-            "error: not valid YAML: found unexpected end of stream at line 1 column 6, while scanning a quoted scalar \
-         at line 1 column 4, in file 2.yaml; correct the YAML",
             "error: a list is not valid, at service.name (file 1.yaml, line 1 column 11); allowed: a text",
             "error: `20` is not valid, at server.drain (variable SICKBAY_DRAIN); allowed: a whole number with its unit, \
-         such as `250ms`, `10s`, `1m30s` or `1h`",
-            "error: `5` is not valid, at defaults.timeout (file 3.yaml, line 1 column 12); allowed: a whole number with its unit, \
+         such as `250ms`, `10s`, `1m30s` or `1h`; add the unit",
+            "error: `5` is not valid, at defaults.timeout (file 2.yaml, line 1 column 12); allowed: a whole number with its unit, \
          such as `250ms`, `10s`, `1m30s` or `1h`; add the unit",
             "error: `many` is not valid, at defaults.retry.attempts (variable RETRY_ATTEMPTS); \
          allowed: a whole number, not negative",
@@ -372,6 +388,8 @@ fn all_errors_of_all_layers_at_once() {
 
 #[test]
 fn files_that_are_no_configuration() {
+    const ADVICE: &str = "; allowed: a regular file of text that this user may read, of at most 1 MiB; \
+                          check the path; what is larger can be given as several files";
     let files = Files::new(&[]);
     let load_one = |path: String| {
         let sources = Sources { files: vec![path.into()], ..Sources::default() };
@@ -380,18 +398,33 @@ fn files_that_are_no_configuration() {
     let missing = format!("{}/none.yaml", files.dir.path().display());
     assert_eq!(
         load_one(missing),
-        "error: the configuration does not exist, in file none.yaml; check the path and the permissions"
+        format!("error: the configuration file none.yaml does not exist{ADVICE}")
     );
     let large = files.add("large.yaml", &"#".repeat(1024 * 1024 + 1));
     assert_eq!(
         load_one(large),
-        "error: the configuration is larger than 1024 KiB, in file large.yaml; check the path and the permissions"
+        format!("error: the configuration file large.yaml is larger than 1024 KiB{ADVICE}")
     );
     let binary = files.add("binary.yaml", "");
     std::fs::write(&binary, b"a: \xff").unwrap();
     assert_eq!(
         load_one(binary),
-        "error: the configuration is not UTF-8 text, in file binary.yaml; check the path and the permissions"
+        format!("error: the configuration file binary.yaml is not UTF-8 text{ADVICE}")
+    );
+}
+
+/// It may be the file that would have said what is missing.
+#[test]
+fn what_follows_from_an_unread_file_is_not_told() {
+    let others = "dependencies: [{name: database, enabled: true, port: '${NOPE}'}]";
+    assert_eq!(
+        errors(&[others, "a: 'b"], &[]),
+        [
+            "error: the variable NOPE is not set, at dependencies.database.port (file 1.yaml, line 1 column 48); \
+             set it, or give a default: `${NOPE:-…}`",
+            "error: not valid YAML: found unexpected end of stream at line 1 column 6, while scanning a quoted scalar \
+             at line 1 column 4, in file 2.yaml; correct the YAML",
+        ]
     );
 }
 
@@ -450,6 +483,8 @@ fn a_password_to_an_unverified_server_is_warned_about() {
     assert_eq!(warnings("kind: postgres, host: h"), [postgres]);
     let redis = "x: the password goes to a server that is not verified; set `tls: true`";
     assert_eq!(warnings("kind: redis, host: h"), [redis]);
+    let unverified = "x: the password goes to a server that is not verified; set `tls.verify` to `full`";
+    assert_eq!(warnings("kind: redis, host: h, tls: {verify: none}"), [unverified]);
     for fine in [
         "kind: postgres, host: 127.0.0.1",
         "kind: postgres, host: h, sslmode: verify-full",
@@ -459,6 +494,88 @@ fn a_password_to_an_unverified_server_is_warned_about() {
     ] {
         assert_eq!(warnings(fine), [] as [&str; 0], "{fine}");
     }
+}
+
+/// One that was named for it, and every dependency would be told that its own values do not fit.
+#[test]
+fn what_is_wrong_in_defaults_is_told_once() {
+    for (text, expected) in [
+        (
+            "defaults: {retry: {initial: 5s}}",
+            "the longest pause, `2s`, is shorter than the first, `5s`, at defaults.retry.initial; \
+             allowed: `max` of at least `initial`; set both",
+        ),
+        (
+            "defaults: {timeout: soon}\n\
+             dependencies: [{name: x, kind: redis, impact: none, host: h, connect_timeout: 3s}]",
+            "`soon` is not valid, at defaults.timeout; \
+             allowed: a whole number with its unit, such as `250ms`, `10s`, `1m30s` or `1h`",
+        ),
+    ] {
+        assert_eq!(of_file(text), [expected], "{text}");
+    }
+}
+
+#[test]
+fn what_is_missing_is_placed_by_what_there_is() {
+    let found = errors(
+        &[
+            "dependencies:\n  - name: a\n    host: h\n  - {name: b, kind: tcp, host: h}\n",
+            "dependencies:\n  - {name: database, enabled: true}\n",
+        ],
+        &[],
+    );
+    assert_eq!(
+        found,
+        [
+            "error: `kind` is required, at dependencies.a.kind (file 1.yaml, line 2 column 5); \
+             allowed: `postgres`, `redis`, `dns`, `tcp`, `http`; say what is spoken with it",
+            "error: `host` is required, at dependencies.database.host (file 2.yaml, line 2 column 5); \
+             set it or DATABASE_HOST, or disable the dependency",
+            "error: `impact` is required, at dependencies.a.impact (file 1.yaml, line 2 column 5); \
+             allowed: `critical`, `degraded`, `none`; say what its failure does to the service",
+            "error: `impact` is required, at dependencies.b.impact (file 1.yaml, line 4 column 5); \
+             allowed: `critical`, `degraded`, `none`; say what its failure does to the service",
+            "error: `port` is required, at dependencies.b.port (file 1.yaml, line 4 column 5); \
+             set it, or write `enabled: false`",
+        ]
+    );
+}
+
+#[test]
+fn a_wrong_reference_lists_some_of_many_names() {
+    let entries: String = (0..2_000)
+        .map(|n| format!("  - {{name: d{n}, kind: redis, impact: none, host: h, depends_on: [nobody]}}\n"))
+        .collect();
+    let found = of_file(&format!("dependencies:\n{entries}"));
+    assert_eq!(found.len(), 101);
+    assert!(found[0].contains("`dns`, `d1`, `d2`"), "{}", found[0]);
+    assert!(found[0].contains(" and 1984 more; add it, or remove the reference"), "{}", found[0]);
+}
+
+#[test]
+fn an_empty_text_is_as_good_as_none() {
+    let plan = plan(
+        &["dependencies:
+  - {name: p, kind: postgres, impact: none, host: h, user: '', database: ''}
+  - {name: r, kind: redis, impact: none, host: h, username: ''}"],
+        &[],
+    );
+    let p = postgres(&plan, "p");
+    assert_eq!((p.user().as_str(), p.database().as_str()), ("postgres", "postgres"));
+    assert_eq!(redis(&plan, "r").username(), &None);
+}
+
+#[test]
+fn an_address_may_stand_in_brackets() {
+    let plan = plan(
+        &["dependencies: [{name: x, kind: redis, impact: none, host: '[::1]'}]"],
+        &[("DATABASE_HOST", "[fd00::5]")],
+    );
+    assert_eq!(redis(&plan, "x").host(), "::1");
+    assert_eq!(dependency(&plan, "x").policy().scope.as_str(), "local");
+    assert_eq!(dependency(&plan, "database").policy().target, "[fd00::5]:5432/mlflow_db");
+    assert_eq!(disabled(&plan, "dns").as_deref(), Some("DNS_NAME is not set"), "an address is no name");
 }
 
 /// Every pass over a wrong file costs time; their number is bounded.

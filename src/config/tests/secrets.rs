@@ -123,6 +123,23 @@ fn no_error_shows_a_secret() {
         texts.push(entry("http", field));
         texts.push(format!("dependencies:\n  - name: x\n    kind: http\n    impact: none\n    {field}\n"));
     }
+    for section in [
+        "server:\n  admin_token:hunter2",
+        "server: hunter2",
+        "dependencies:\n  admin_token:hunter2",
+        "dependencies: [password:hunter2]",
+        "dependencies:\n  - name: database\n      password:hunter2",
+        "dependencies:\n  - name:\n      password:hunter2",
+        "dependencies:\n  - name: x\n    kind: http\n    url: http://h\n    impact: none\n      password: hunter2",
+        "dependencies:\n  - name: x\n    kind: http\n    url: http://h\n    impact: none\n      password:hunter2",
+        "dependencies:\n  - name: x\n    kind: redis\n    impact: none\n    host:\n      password:hunter2",
+        "dependencies: [{name: x, kind: http, impact: none, url: 'http://h', headers: 'Authorization: Bearer hunter2'}]",
+        "dependencies: [{name: x, kind: http, impact: none, url: 'http://h', headers: hunter2}]",
+        "dependencies: [{name: x, kind: redis, impact: none, host: h, retry: hunter2}]",
+        "dependencies: [{name: x, kind: redis, impact: none, host: h, depends_on: hunter2}]",
+    ] {
+        texts.push(section.to_owned());
+    }
     let mut refused = 0;
     for text in &texts {
         std::fs::write(&files.names[0], text).unwrap();

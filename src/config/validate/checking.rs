@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::cursor::Cursor;
 use crate::config::duration::{HumanDuration, format_duration};
 use crate::config::errors::ConfigError;
+use crate::config::path::Path;
 use crate::config::raw::{RawChecking, RawCircuit, RawRetry};
 use crate::health::backoff::{Backoff, Jitter};
 use crate::health::circuit;
@@ -96,12 +97,18 @@ pub(super) fn checking(raw: RawChecking, base: Option<&Checking>, at: &Cursor<'_
             ),
         },
     };
-    consistent(checking, at)
+    // One that was not set for this timeout gives way to it.
+    let effective = Checking { connect_timeout: checking.connect_timeout.min(checking.timeout), ..checking };
+    // A dependency that inherits something wrong would be told that it does not fit its own.
+    if base.is_none() || !at.errors().any_within(&Path::of("defaults")) {
+        consistent(&checking, at);
+    }
+    effective
 }
 
 /// The rules between values.
-fn consistent(checking: Checking, at: &Cursor<'_>) -> Checking {
-    let Checking { timeout, connect_timeout, backoff, .. } = checking;
+fn consistent(checking: &Checking, at: &Cursor<'_>) {
+    let Checking { timeout, connect_timeout, backoff, .. } = *checking;
     let connect = at.key("connect_timeout");
     if connect_timeout > timeout && connect.explicit() {
         let what = format!(
@@ -115,9 +122,10 @@ fn consistent(checking: Checking, at: &Cursor<'_>) -> Checking {
                 .advice("shorten `connect_timeout` or lengthen `timeout`"),
         );
     }
-    if backoff.max < backoff.initial {
-        let retry = at.key("retry");
-        let (least, most) = (retry.key("initial"), retry.key("max"));
+    let retry = at.key("retry");
+    let (least, most) = (retry.key("initial"), retry.key("max"));
+    // What a dependency inherits is judged where it stands.
+    if backoff.max < backoff.initial && (least.explicit() || most.explicit()) {
         let what = format!(
             "the longest pause, {}, is shorter than the first, {}",
             most.shown(&format_duration(backoff.max)),
@@ -126,14 +134,11 @@ fn consistent(checking: Checking, at: &Cursor<'_>) -> Checking {
         let place = if most.explicit() { most } else { least };
         place.refuse(ConfigError::new(what).allowed("`max` of at least `initial`").advice("set both"));
     }
-    // One that was not set for this timeout gives way to it.
-    Checking { connect_timeout: connect_timeout.min(timeout), ..checking }
 }
 
 fn multiplier_in_range(at: &Cursor<'_>, value: f64) -> f64 {
     if !(1.0..=100.0).contains(&value) {
-        let what = format!("{} is out of range", at.shown(&value.to_string()));
-        at.refuse(ConfigError::new(what).allowed("1 to 100"));
+        at.refuse(ConfigError::new(format!("{} is out of range", at.found())).allowed("1 to 100"));
     }
     value
 }

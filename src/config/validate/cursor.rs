@@ -1,12 +1,12 @@
 //! A place in the tree while it is validated: what stands there for error texts, and where errors go.
 
-use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use crate::config::duration::{HumanDuration, format_duration};
-use crate::config::errors::{ConfigError, Errors, quoted};
+use crate::config::errors::{ConfigError, Errors, quoted, quoted_address};
+use crate::config::host;
 use crate::config::origin::Origin;
 use crate::config::path::Path;
 use crate::config::tree::{Content, Node};
@@ -49,6 +49,11 @@ impl<'a> Cursor<'a> {
         self.errors
     }
 
+    /// The entries of the map that stands here.
+    pub(super) fn entries(&self) -> impl Iterator<Item = (&'a String, &'a Node)> + use<'a> {
+        self.node().and_then(Node::map).into_iter().flatten()
+    }
+
     fn node(&self) -> Option<&'a Node> {
         self.root.get(&self.path)
     }
@@ -73,8 +78,22 @@ impl<'a> Cursor<'a> {
         matches!(self.node().map(|node| &node.content), Some(Content::List(list)) if list.is_empty())
     }
 
+    /// What stands here, as it was written and an error may name it.
+    pub(super) fn found(&self) -> String {
+        self.node().map_or_else(|| "nothing".to_owned(), Node::shown)
+    }
+
     /// A value that stands here, as an error may name it.
     pub(super) fn shown(&self, value: &str) -> String {
+        self.shown_by(value, quoted)
+    }
+
+    /// The same where an address may stand.
+    pub(super) fn shown_address(&self, value: &str) -> String {
+        self.shown_by(value, quoted_address)
+    }
+
+    fn shown_by(&self, value: &str, quoted: fn(&str) -> String) -> String {
         if self.secret() {
             "the value (not shown: it comes from a secret file)".to_owned()
         } else {
@@ -89,9 +108,20 @@ impl<'a> Cursor<'a> {
 
     /// Records that nothing stands here.
     pub(super) fn required(&self, advice: &str) {
-        let field = self.last();
-        self.errors
-            .push(ConfigError::new(format!("`{field}` is required")).at(self.path.clone()).advice(advice));
+        self.missing(|error| error.advice(advice));
+    }
+
+    /// Records that nothing stands here where one of these has to.
+    pub(super) fn required_of(&self, allowed: &str, advice: &str) {
+        self.missing(|error| error.allowed(allowed).advice(advice));
+    }
+
+    fn missing(&self, complete: impl FnOnce(ConfigError) -> ConfigError) {
+        let error = ConfigError::new(format!("`{}` is required", self.last()));
+        // Who should have said it: who spoke of the nearest thing above it that there is.
+        let origin = self.root.nearest(&self.path).origin.clone();
+        let origin = Some(origin).filter(|origin| *origin != Origin::Default);
+        self.errors.push(complete(error.at(self.path.clone()).from(origin)));
     }
 
     /// Records that somebody unset what we had set.
@@ -131,22 +161,23 @@ impl<'a> Cursor<'a> {
         value
     }
 
-    /// A host: a name or an address, nothing else.
+    /// A host: a name or an address, nothing else. An IPv6 address loses its brackets.
     pub(super) fn host(&self, value: String) -> String {
+        if let Some(address) = host::address(&value) {
+            return address.to_string();
+        }
         let refuse = |what: &str, advice: &str| {
-            let what = format!("{} is {what}", self.shown(&value));
+            let what = format!("{} is {what}", self.shown_address(&value));
             self.refuse(ConfigError::new(what).allowed("a host name or an IP address").advice(advice));
         };
         if value.contains("://") {
             refuse("a URL and no host", "write its host alone");
-        } else if value.parse::<IpAddr>().is_err() {
-            if value.starts_with('/') {
-                refuse("a path and no host", "Unix sockets are not supported");
-            } else if value.contains(':') {
-                refuse("no host", "write the port into `port`");
-            } else if !host_name(&value) {
-                refuse("no host", "correct it");
-            }
+        } else if value.starts_with('/') {
+            refuse("a path and no host", "Unix sockets are not supported");
+        } else if value.contains(':') {
+            refuse("no host", "write the port into `port`");
+        } else if !host::is_name(&value) {
+            refuse("no host", "correct it");
         }
         value
     }
@@ -161,28 +192,5 @@ impl<'a> Cursor<'a> {
             self.refuse(ConfigError::new(what).allowed("1 to 255 characters"));
         }
         value
-    }
-}
-
-/// What a resolver can be asked: labels of letters, digits, `-` and `_`.
-fn host_name(text: &str) -> bool {
-    let text = text.strip_suffix('.').unwrap_or(text);
-    let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
-    let label = |label: &str| !label.is_empty() && label.len() <= 63 && label.chars().all(plain);
-    text.len() <= 253 && text.split('.').all(label)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn host_names() {
-        for good in ["db", "db.internal", "a-1.b_c", "db.internal.", "1.example"] {
-            assert!(host_name(good), "{good}");
-        }
-        for bad in ["", ".", "a..b", "a b", "a/b", "ä.example", &"a".repeat(64), &"a.".repeat(128)] {
-            assert!(!host_name(bad), "{bad}");
-        }
     }
 }

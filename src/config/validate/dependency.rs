@@ -5,11 +5,13 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use indexmap::IndexMap;
+
 use super::checking::{Checking, checking};
 use super::cursor::Cursor;
 use super::kind::{Asked, RawKind, asked};
 use crate::config::decode::{decode, fields, unknown_key};
-use crate::config::errors::{ConfigError, Errors, similar};
+use crate::config::errors::{ConfigError, Errors, listed_briefly, similar};
 use crate::config::origin::Origin;
 use crate::config::path::Path;
 use crate::config::plan::{DependencyPlan, ProbePlan, SslMode, TlsPlan, Verify};
@@ -40,29 +42,26 @@ pub(in crate::config) struct Resolved {
     pub(in crate::config) missing: Vec<&'static str>,
 }
 
-/// Reads all dependencies out of the tree.
-pub(super) fn decode_all(root: &mut Node, errors: &Errors) -> Vec<Section> {
-    let path = Path::of("dependencies");
-    let entries = root.get_mut(&path).and_then(Node::map_mut);
-    entries.into_iter().flatten().map(|(key, entry)| section(key, entry, &path.key(key), errors)).collect()
+/// Reads all dependencies out of the tree. `at` is the place of their list.
+pub(super) fn decode_all(at: &Cursor<'_>) -> Vec<Section> {
+    at.entries().map(|(key, entry)| section(key, entry, &at.key(key))).collect()
 }
 
-fn section(key: &str, entry: &Node, path: &Path, errors: &Errors) -> Section {
+fn section(key: &str, entry: &Node, at: &Cursor<'_>) -> Section {
+    let (path, errors) = (at.path(), at.errors());
     let mut dependency: RawDependency = decode(&mut only::<RawDependency>(entry), path, errors);
     let checking: RawChecking = decode(&mut only::<RawChecking>(entry), path, errors);
     if dependency.kind.is_none() {
-        let what = ConfigError::new("`kind` is required").at(path.key("kind"));
-        errors.push(
-            what.allowed("`postgres`, `redis`, `dns`, `tcp`, `http`").advice("say what is spoken with it"),
-        );
+        at.key("kind")
+            .required_of("`postgres`, `redis`, `dns`, `tcp`, `http`", "say what is spoken with it");
     }
     dependency.name.get_or_insert_with(|| key.to_owned());
     let kind = dependency.kind.map(|kind| match kind {
-        Kind::Postgres => RawKind::Postgres(rest(entry, path, errors)),
-        Kind::Redis => RawKind::Redis(rest(entry, path, errors)),
-        Kind::Dns => RawKind::Dns(rest(entry, path, errors)),
-        Kind::Tcp => RawKind::Tcp(rest(entry, path, errors)),
-        Kind::Http => RawKind::Http(rest(entry, path, errors)),
+        Kind::Postgres => RawKind::Postgres(rest(entry, path, &["queries"], errors)),
+        Kind::Redis => RawKind::Redis(rest(entry, path, &[], errors)),
+        Kind::Dns => RawKind::Dns(rest(entry, path, &[], errors)),
+        Kind::Tcp => RawKind::Tcp(rest(entry, path, &[], errors)),
+        Kind::Http => RawKind::Http(rest(entry, path, &[], errors)),
     });
     Section { key: key.to_owned(), dependency, checking, kind }
 }
@@ -73,13 +72,18 @@ fn only<T: serde::de::DeserializeOwned>(entry: &Node) -> Node {
 }
 
 /// The fields of a kind: all that neither of the common structs has. What the kind does not have either is
-/// told here, where the names of all three are known.
-fn rest<T: serde::de::DeserializeOwned + Default>(entry: &Node, path: &Path, errors: &Errors) -> T {
+/// told here, where the names of all three are known; `not_yet` are those that it will have.
+fn rest<T: serde::de::DeserializeOwned + Default>(
+    entry: &Node,
+    path: &Path,
+    not_yet: &[&str],
+    errors: &Errors,
+) -> T {
     let own = fields::<T>();
     let common = [fields::<RawDependency>(), fields::<RawChecking>()].concat();
     let all = [own, &common].concat();
     for (key, node) in entry.map().into_iter().flatten().filter(|(key, _)| !all.contains(&key.as_str())) {
-        errors.push(unknown_key(key, &all).at(path.key(key)).from(Some(node.origin.clone())));
+        errors.push(unknown_key(key, &all, not_yet).at(path.key(key)).from(Some(node.origin.clone())));
     }
     decode(&mut filtered(entry, |key| own.contains(&key)), path, errors)
 }
@@ -99,11 +103,11 @@ pub(super) fn resolve_all(
     at: &Cursor<'_>,
     warnings: &mut Vec<String>,
 ) -> Vec<Resolved> {
-    let names: Vec<String> = sections.iter().map(|section| section.key.clone()).collect();
+    let others = others(&sections);
     let resolve = |section: Section| {
         let at = at.key(&section.key);
         let reason = disabled.get(section.key.as_str()).cloned();
-        resolve(section, defaults, reason, &names, &at, warnings)
+        resolve(section, defaults, reason, &others, &at, warnings)
     };
     sections.into_iter().filter_map(resolve).collect()
 }
@@ -113,7 +117,7 @@ fn resolve(
     section: Section,
     defaults: &Checking,
     disabled: Option<String>,
-    names: &[String],
+    others: &Others,
     at: &Cursor<'_>,
     warnings: &mut Vec<String>,
 ) -> Option<Resolved> {
@@ -121,17 +125,18 @@ fn resolve(
     let own = name.unwrap_or_default();
     let name = self::name(&own, at);
     if impact.is_none() {
-        let error = ConfigError::new("`impact` is required").at(at.path().key("impact"));
-        let advice = "say what its failure does to the service";
-        at.errors().push(error.allowed("`critical`, `degraded`, `none`").advice(advice));
+        at.key("impact").required_of(
+            "`critical`, `degraded`, `none`",
+            "say what its failure does to the service",
+        );
     }
     let depends_on: Vec<_> = depends_on
         .unwrap_or_default()
         .iter()
         .enumerate()
-        .filter_map(|(n, other)| reference(other, &own, names, &at.key("depends_on").index(n)))
+        .filter_map(|(n, other)| reference(other, &own, others, &at.key("depends_on").index(n)))
         .collect();
-    let fallback_of = fallback_of.and_then(|other| reference(&other, &own, names, &at.key("fallback_of")));
+    let fallback_of = fallback_of.and_then(|other| fallback(&other, &own, others, &at.key("fallback_of")));
     let checking = checking(section.checking, Some(defaults), at);
 
     let used = enabled != Some(false) && disabled.is_none();
@@ -185,8 +190,30 @@ fn name(text: &str, at: &Cursor<'_>) -> Option<DependencyName> {
     name
 }
 
+/// The names of all dependencies in their order, and whose place each can take.
+type Others = IndexMap<String, Option<String>>;
+
+fn others(sections: &[Section]) -> Others {
+    let fallback = |section: &Section| section.dependency.fallback_of.clone();
+    sections.iter().map(|section| (section.key.clone(), fallback(section))).collect()
+}
+
+/// The name of the dependency whose place this one can take.
+fn fallback(other: &str, own: &str, others: &Others, at: &Cursor<'_>) -> Option<DependencyName> {
+    let name = reference(other, own, others, at)?;
+    let mutual = others.get(other).is_some_and(|fallback| fallback.as_deref() == Some(own));
+    // Told of the later one, once.
+    if mutual && others.get_index_of(other) < others.get_index_of(own) {
+        let what = format!("`{own}` and `{other}` are fallbacks of each other");
+        at.refuse(
+            ConfigError::new(what).allowed("`fallback_of` at one of the two").advice("remove the other"),
+        );
+    }
+    Some(name)
+}
+
 /// The name of another dependency.
-fn reference(other: &str, own: &str, names: &[String], at: &Cursor<'_>) -> Option<DependencyName> {
+fn reference(other: &str, own: &str, others: &Others, at: &Cursor<'_>) -> Option<DependencyName> {
     if other == own {
         at.refuse(
             ConfigError::new("a dependency refers to itself")
@@ -195,13 +222,17 @@ fn reference(other: &str, own: &str, names: &[String], at: &Cursor<'_>) -> Optio
         );
         return None;
     }
-    if !names.iter().any(|name| name == other) {
-        let known = names
-            .iter()
+    if !others.contains_key(other) {
+        // To look for what was meant among thousands takes time, and nobody would read it.
+        if at.errors().full() {
+            return None;
+        }
+        let known = others
+            .keys()
             .map(String::as_str)
             .filter(|name| *name != own && DependencyName::parse(name).is_some());
         let error = ConfigError::new(format!("there is no dependency {}", at.shown(other)));
-        let error = error.allowed(crate::config::errors::listed(known.clone()));
+        let error = error.allowed(listed_briefly(known.clone()));
         at.refuse(match similar(other, known) {
             Some(name) => error.advice(format!("did you mean `{name}`?")),
             None => error.advice("add it, or remove the reference"),
@@ -251,7 +282,8 @@ fn unprotected(name: &DependencyName, probe: &ProbePlan) -> Option<String> {
             (&plan.host, &plan.password, weak, advice)
         }
         ProbePlan::Redis(plan) => {
-            (&plan.host, &plan.password, weak_tls(&plan.tls), "set `tls: true`".to_owned())
+            let advice = if plan.tls.is_some() { "set `tls.verify` to `full`" } else { "set `tls: true`" };
+            (&plan.host, &plan.password, weak_tls(&plan.tls), advice.to_owned())
         }
         ProbePlan::Dns(_) | ProbePlan::Tcp(_) | ProbePlan::Http(_) => return None,
     };

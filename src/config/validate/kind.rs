@@ -13,6 +13,7 @@ use super::cursor::Cursor;
 use super::tls::{root_cert, tls};
 use crate::config::Secret;
 use crate::config::errors::ConfigError;
+use crate::config::host;
 use crate::config::plan::{
     DnsPlan, Nameserver, PostgresPlan, ProbePlan, RecordType, RedisPlan, Role, SslMode, TcpPlan,
 };
@@ -60,9 +61,14 @@ fn take<T: Default>(value: Option<T>, field: &'static str, missing: &mut Vec<&'s
     })
 }
 
-fn host(value: Option<String>, at: &Cursor<'_>, missing: &mut Vec<&'static str>) -> String {
-    let value = value.filter(|host| !host.is_empty()).map(|host| at.key("host").host(host));
+fn host_of(value: Option<String>, at: &Cursor<'_>, missing: &mut Vec<&'static str>) -> String {
+    let value = said(value).map(|host| at.key("host").host(host));
     take(value, "host", missing)
+}
+
+/// A text, unless it is empty: none of these can be, and templates write "nothing" like that.
+fn said(text: Option<String>) -> Option<String> {
+    text.filter(|text| !text.is_empty())
 }
 
 fn filled(secret: Option<Secret>) -> Option<Secret> {
@@ -71,12 +77,12 @@ fn filled(secret: Option<Secret>) -> Option<Secret> {
 
 fn postgres(raw: RawPostgres, used: bool, at: &Cursor<'_>) -> Asked {
     let mut missing = Vec::new();
-    let host = host(raw.host, at, &mut missing);
+    let host = host_of(raw.host, at, &mut missing);
     let plan = PostgresPlan {
         host: host.clone(),
         port: at.key("port").port(raw.port.unwrap_or(5432)),
-        database: raw.database.unwrap_or_else(|| "postgres".to_owned()),
-        user: raw.user.unwrap_or_else(|| "postgres".to_owned()),
+        database: said(raw.database).unwrap_or_else(|| "postgres".to_owned()),
+        user: said(raw.user).unwrap_or_else(|| "postgres".to_owned()),
         password: filled(raw.password),
         sslmode: raw.sslmode.unwrap_or(SslMode::Prefer),
         root_cert: root_cert(raw.root_cert, used, &at.key("root_cert")),
@@ -99,11 +105,11 @@ fn redis(raw: RawRedis, used: bool, at: &Cursor<'_>) -> Asked {
         at.refuse(ConfigError::new(what).allowed("`standalone`"));
     }
     let mut missing = Vec::new();
-    let host = host(raw.host, at, &mut missing);
+    let host = host_of(raw.host, at, &mut missing);
     let plan = RedisPlan {
         host: host.clone(),
         port: at.key("port").port(raw.port.unwrap_or(6379)),
-        username: raw.username,
+        username: said(raw.username),
         password: filled(raw.password),
         tls: tls(raw.tls, used, &at.key("tls")),
         role: raw.role.unwrap_or(Role::Any),
@@ -116,20 +122,20 @@ fn redis(raw: RawRedis, used: bool, at: &Cursor<'_>) -> Asked {
 
 fn tcp(raw: RawTcp, used: bool, at: &Cursor<'_>) -> Asked {
     let mut missing = Vec::new();
-    let host = host(raw.host, at, &mut missing);
+    let host = host_of(raw.host, at, &mut missing);
     let plan = TcpPlan {
         host: host.clone(),
         port: take(raw.port.map(|port| at.key("port").port(port)), "port", &mut missing),
         tls: tls(raw.tls, used, &at.key("tls")),
         send: filled(raw.send),
-        expect: raw.expect.filter(|expect| !expect.is_empty()),
+        expect: said(raw.expect),
     };
     Asked { probe: ProbePlan::Tcp(plan), host: Some(host), missing }
 }
 
 fn dns(raw: RawDns, at: &Cursor<'_>) -> Asked {
     let mut missing = Vec::new();
-    let query = raw.query.filter(|query| !query.is_empty()).map(|query| name(query, &at.key("query")));
+    let query = said(raw.query).map(|query| name(query, &at.key("query")));
     let record = raw.record.unwrap_or(RecordType::A);
     let servers_at = at.key("nameservers");
     let servers = raw.nameservers.unwrap_or_else(|| vec!["system".to_owned()]);
@@ -161,7 +167,7 @@ fn dns(raw: RawDns, at: &Cursor<'_>) -> Asked {
 }
 
 fn name(query: String, at: &Cursor<'_>) -> String {
-    if query.parse::<IpAddr>().is_ok() {
+    if host::address(&query).is_some() {
         let what = format!("{} is an address and no name", at.shown(&query));
         at.refuse(ConfigError::new(what).allowed("a name to resolve"));
         return query;
@@ -179,7 +185,7 @@ fn nameserver(text: &str, at: &Cursor<'_>) -> Option<Nameserver> {
             .map(Nameserver::At),
     };
     if server.is_none() {
-        let what = format!("{} is no name server", at.shown(text));
+        let what = format!("{} is no name server", at.shown_address(text));
         at.refuse(ConfigError::new(what).allowed("`system`, or an IP address with or without a port"));
     }
     server

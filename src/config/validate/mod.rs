@@ -29,9 +29,9 @@ use super::raw::{Raw, RawLog, RawServer, RawService};
 /// The plan of the merged layers. Valid if `errors` is empty afterwards.
 pub(super) fn validate(mut layers: Layers, errors: &Errors) -> Plan {
     let raw: Raw = decode(&mut layers.root, &Path::default(), errors);
-    let sections = dependency::decode_all(&mut layers.root, errors);
-
     let root = Cursor::new(&layers.root, errors);
+    let sections = dependency::decode_all(&root.key("dependencies"));
+
     let service = service(raw.service.unwrap_or_default(), &root.key("service"));
     let server = server(raw.server.unwrap_or_default(), &root.key("server"));
     let log = log(raw.log.unwrap_or_default(), &root.key("log"));
@@ -109,7 +109,7 @@ fn admin(token: Secret, at: &Cursor<'_>) -> Secret {
 fn socket(text: &str, at: &Cursor<'_>) -> Option<SocketAddr> {
     let address = text.parse().ok();
     if address.is_none() {
-        let what = format!("{} is no address and port", at.shown(text));
+        let what = format!("{} is no address and port", at.shown_address(text));
         at.refuse(
             ConfigError::new(what).allowed("an IP address and a port, such as `0.0.0.0:8686` or `[::]:8686`"),
         );
