@@ -2,7 +2,7 @@
 
 use anstyle::Style;
 use clap::{Args, Subcommand, ValueEnum};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::table::{self, Cell};
 use super::{Exit, FAINT, GOOD, WARN, tell, tell_error};
@@ -28,7 +28,7 @@ enum Command {
 
 #[derive(Debug, Args)]
 struct Show {
-    /// Print a line per value, with where it comes from
+    /// Print each value with where it comes from: a line each, or a JSON object by path
     #[arg(long)]
     origins: bool,
     /// How to print
@@ -100,27 +100,40 @@ fn checked(plan: &Plan) -> String {
 }
 
 fn shown(plan: &Plan, show: &Show) -> String {
-    let values = plan.effective();
-    if show.origins {
-        return with_origins(plan);
-    }
-    match show.format {
-        // The alternate form of a JSON value is the indented one.
-        Format::Json => format!("{values:#}"),
-        // A value that came from JSON can be written as YAML.
-        Format::Yaml => serde_yaml::to_string(values).unwrap_or_else(|error| error.to_string()),
+    // The alternate form of a JSON value is the indented one.
+    match (show.format, show.origins) {
+        (Format::Yaml, false) => plan.as_file(),
+        (Format::Yaml, true) => origins_table(plan),
+        (Format::Json, false) => format!("{:#}", plan.effective()),
+        (Format::Json, true) => format!("{:#}", origins_json(plan)),
     }
 }
 
 /// A line per value: path, value, where it comes from.
-fn with_origins(plan: &Plan) -> String {
+fn origins_table(plan: &Plan) -> String {
     let mut rows = Vec::new();
-    leaves(plan.effective(), String::new(), &mut |path, value| {
-        let origin = plan.origins().get(&path).map(String::as_str).unwrap_or_default();
+    with_origins(plan, &mut |path, value, origin| {
         let style = if origin == "default" { FAINT } else { Style::new() };
         rows.push(vec![Cell::from(path), Cell::from(value.to_string()), Cell::styled(origin, style)]);
     });
     table::render(&["SETTING", "VALUE", "ORIGIN"], &rows, &[])
+}
+
+/// The same as an object: by path, value and origin.
+fn origins_json(plan: &Plan) -> Value {
+    let mut settings = serde_json::Map::new();
+    with_origins(plan, &mut |path, value, origin| {
+        settings.insert(path, json!({"value": value, "origin": origin}));
+    });
+    settings.into()
+}
+
+/// Calls `each` with the path, the value and the origin of every leaf, in order.
+fn with_origins(plan: &Plan, each: &mut impl FnMut(String, &Value, &str)) {
+    leaves(plan.effective(), String::new(), &mut |path, value| {
+        let origin = plan.origins().get(&path).map(String::as_str).unwrap_or_default();
+        each(path, value, origin);
+    });
 }
 
 /// Calls `each` with the path and the value of every leaf, in order. Dependencies go by their names.

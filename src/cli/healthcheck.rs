@@ -1,7 +1,6 @@
 //! `sickbay healthcheck`: asks a running agent. Runs in an image without a shell or curl, many times an hour;
 //! so it starts no runtime, and reads no configuration.
 
-use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
@@ -10,6 +9,7 @@ use clap::{Args, ValueEnum};
 
 use super::{Exit, reachable, tell, tell_error};
 use crate::clock::Stopwatch;
+use crate::config::Env;
 use crate::config::duration::parse_duration;
 
 /// An answer is a few hundred bytes; more is not ours.
@@ -58,7 +58,7 @@ fn duration(text: &str) -> Result<Duration, String> {
         .ok_or_else(|| "a duration with its unit is allowed, such as 2s or 500ms".to_owned())
 }
 
-pub(super) fn run(arguments: &Arguments, environment: &BTreeMap<String, String>) -> Exit {
+pub(super) fn run(arguments: &Arguments, environment: &Env) -> Exit {
     let address = match address(arguments.address, environment) {
         Ok(address) => address,
         Err(error) => {
@@ -85,14 +85,15 @@ pub(super) fn run(arguments: &Arguments, environment: &BTreeMap<String, String>)
     }
 }
 
-fn address(given: Option<SocketAddr>, environment: &BTreeMap<String, String>) -> Result<SocketAddr, String> {
+fn address(given: Option<SocketAddr>, environment: &Env) -> Result<SocketAddr, String> {
     const DEFAULT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8686);
     if let Some(given) = given {
         return Ok(given);
     }
     match environment.get("SICKBAY_LISTEN").filter(|listen| !listen.is_empty()) {
         None => Ok(DEFAULT),
-        Some(listen) => listen.parse().map(reachable).map_err(|_| {
+        Some(listen) => listen.to_string_lossy().parse().map(reachable).map_err(|_| {
+            let listen = listen.display();
             format!("error: SICKBAY_LISTEN: \"{listen}\" is not an address and port, such as 0.0.0.0:8686")
         }),
     }
@@ -164,7 +165,7 @@ mod tests {
 
     #[test]
     fn follows_where_the_agent_listens() {
-        let listen = |text: &str| BTreeMap::from([("SICKBAY_LISTEN".to_owned(), text.to_owned())]);
+        let listen = |text: &str| Env::from([("SICKBAY_LISTEN".to_owned(), text.into())]);
         assert_eq!(address(None, &listen("0.0.0.0:9000")).unwrap().to_string(), "127.0.0.1:9000");
         assert_eq!(address(None, &listen("[::]:9000")).unwrap().to_string(), "[::1]:9000");
         assert_eq!(address(None, &listen("")).unwrap().to_string(), "127.0.0.1:8686");

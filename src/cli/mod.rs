@@ -7,7 +7,6 @@ mod logging;
 mod run;
 mod table;
 
-use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -16,7 +15,7 @@ use std::process::ExitCode;
 use anstyle::{AnsiColor, Style};
 use clap::{Parser, Subcommand, ValueEnum};
 
-use crate::config::{Overrides, Plan, Sources};
+use crate::config::{Env, Overrides, Plan, Sources};
 
 /// What a command ends with; the numbers are part of the contract.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -132,23 +131,17 @@ fn usage(error: &clap::Error) -> ExitCode {
     exit.into()
 }
 
-/// The environment. Variables that are not UTF-8 cannot be ours.
-fn environment() -> BTreeMap<String, String> {
-    std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-        .collect()
+/// The environment. A variable whose name is not UTF-8 cannot be ours; one whose value is not may well be.
+fn environment() -> Env {
+    std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value))).collect()
 }
 
 /// The plan; or, after all errors have been told, the exit.
 fn load(
     files: Vec<PathBuf>,
-    environment: BTreeMap<String, String>,
+    environment: Env,
     overrides: Overrides,
 ) -> Result<Plan, Exit> {
-    let files = match environment.get("SICKBAY_CONFIG").filter(|path| files.is_empty() && !path.is_empty()) {
-        Some(path) => vec![PathBuf::from(path)],
-        None => files,
-    };
     crate::config::load(&Sources { files, env: environment, overrides }).map_err(|errors| {
         tell_error(&errors.to_string());
         Exit::Unusable

@@ -17,8 +17,24 @@ use super::plan::{
 };
 use super::secret::{REDACTED, Secret};
 use super::tree::Node;
+use super::user_info;
 use super::validate::{Checking, Resolved};
 use crate::health::Policy;
+
+/// The values as the text of a configuration file. There a `$` is doubled, because one that stands alone
+/// could begin a substitution.
+pub(super) fn as_file(values: &Value) -> String {
+    fn doubled(value: &Value) -> Value {
+        match value {
+            Value::String(text) => Value::String(text.replace('$', "$$")),
+            Value::Array(list) => list.iter().map(doubled).collect(),
+            Value::Object(map) => map.iter().map(|(key, value)| (key.clone(), doubled(value))).collect(),
+            other => other.clone(),
+        }
+    }
+    // What came from JSON can be written as YAML.
+    serde_yaml::to_string(&doubled(values)).unwrap_or_else(|error| error.to_string())
+}
 
 /// What may be shown of a configuration.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -85,7 +101,7 @@ impl Cover<'_> {
             *value = json!(REDACTED);
         }
         match value {
-            Value::Object(map) => map.iter_mut().for_each(|(key, value)| self.walk(value, &path.key(key))),
+            Value::Object(map) if !map.is_empty() => map.iter_mut().for_each(|(key, value)| self.walk(value, &path.key(key))),
             Value::Array(list) if !list.is_empty() => {
                 list.iter_mut().enumerate().for_each(|(n, value)| self.walk(value, &path.index(n)));
             }
@@ -235,18 +251,22 @@ fn http(plan: &HttpPlan) -> Value {
         // Many services take a token there.
         url.set_query(Some(REDACTED));
     }
+    let shown = if user_info::ends_early(&plan.url) { REDACTED } else { url.as_str() };
     let headers: Map<String, Value> =
         plan.headers.iter().map(|(name, _)| (name.clone(), json!(REDACTED))).collect();
-    json!({
-        "url": url.as_str(),
+    let mut view = json!({
+        "url": shown,
         "method": plan.method,
         "headers": headers,
-        "tls": {"verify": plan.tls.verify.as_str(), "root_cert": plan.tls.root_cert},
         "expect": {
             "status": plan.expect_status.iter().map(status).collect::<Vec<_>>(),
             "body": plan.expect_body,
         },
-    })
+    });
+    if plan.url.scheme() == "https" {
+        view["tls"] = json!({"verify": plan.tls.verify.as_str(), "root_cert": plan.tls.root_cert});
+    }
+    view
 }
 
 fn status(range: &std::ops::RangeInclusive<u16>) -> Value {

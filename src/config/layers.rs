@@ -12,7 +12,7 @@ use super::origin::Origin;
 use super::parse::parse;
 use super::path::Path;
 use super::read::read_text;
-use super::substitute::{Env, substitute};
+use super::substitute::{self, Env, substitute};
 use super::tree::{Content, Map, Node, unnamed};
 
 /// A file may be this large.
@@ -60,13 +60,14 @@ pub(super) struct Layers {
 pub(super) fn merge(sources: &Sources, errors: &Errors) -> Layers {
     let mut root = Node::new(Content::Map(Map::new()), &Origin::Default);
     let mut files = Vec::new();
-    let mut complete = true;
     if let Err(error) = lay_text(&mut root, DEFAULT, &Origin::Default, None, errors) {
         errors.push(error);
     }
 
-    let named = sources.env.get("SICKBAY_CONFIG").filter(|name| !name.is_empty()).map(PathBuf::from);
-    let fallback = named.into_iter().filter(|_| sources.files.is_empty());
+    // A value that is no text is told of with those of the other variables.
+    let named = substitute::variable(&sources.env, "SICKBAY_CONFIG");
+    let mut complete = named.is_ok();
+    let fallback = named.ok().flatten().map(PathBuf::from).into_iter().filter(|_| sources.files.is_empty());
     for file in sources.files.iter().cloned().chain(fallback) {
         match lay_file(&mut root, &file, &sources.env, errors) {
             Ok(source) => files.push(source),

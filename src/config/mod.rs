@@ -27,6 +27,7 @@ mod raw;
 mod read;
 mod substitute;
 mod tree;
+mod user_info;
 mod validate;
 
 #[cfg(test)]
@@ -36,6 +37,7 @@ pub use errors::ConfigErrors;
 pub use layers::{Overrides, Sources};
 pub use plan::Plan;
 pub use secret::Secret;
+pub use substitute::Env;
 
 use errors::Errors;
 

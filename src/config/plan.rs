@@ -12,7 +12,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use url::Url;
 
-use super::effective::View;
+use super::effective::{self, View};
 use super::secret::Secret;
 use crate::health::{Policy, closed_set};
 
@@ -70,6 +70,11 @@ impl Plan {
     /// secrets as `"***"` where there is one and null where there is none. It holds no secret.
     pub fn effective(&self) -> &serde_json::Value {
         &self.view.values
+    }
+
+    /// The same as the text of a configuration file, which means the same if it is read, but for the secrets.
+    pub fn as_file(&self) -> String {
+        effective::as_file(&self.view.values)
     }
 
     /// Where each value of [`Self::effective`] comes from, by its path (`dependencies.database.port`):

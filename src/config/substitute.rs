@@ -5,6 +5,7 @@
 //! file holds is a secret wherever it is used.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 
 use super::errors::{ConfigError, Errors};
 use super::path::Path;
@@ -14,8 +15,19 @@ use super::tree::{Content, Node};
 /// A secret file may be this large.
 const SECRET_LIMIT: u64 = 64 * 1024;
 
-/// What substitutions take their values from.
-pub(super) type Env = BTreeMap<String, String>;
+/// The environment: what substitutions take their values from. What is no text is kept, so that who asks for
+/// it is not told that it is unset.
+pub type Env = BTreeMap<String, OsString>;
+
+/// The value of a variable. An empty one counts as unset: that is how task definitions and Compose files pass
+/// "nothing".
+pub(super) fn variable<'a>(env: &'a Env, name: &str) -> Result<Option<&'a str>, ConfigError> {
+    let Some(value) = env.get(name).filter(|value| !value.is_empty()) else { return Ok(None) };
+    value.to_str().map(Some).ok_or_else(|| {
+        ConfigError::new(format!("the value of the variable {name} (not shown) is not UTF-8 text"))
+            .advice("correct how it is set, or unset it")
+    })
+}
 
 /// Substitutes in all scalars at and below `node`, which stands at `path`.
 pub(super) fn substitute(node: &mut Node, path: &Path, env: &Env, errors: &Errors) {
@@ -102,9 +114,8 @@ fn value(reference: &str, env: &Env) -> Result<String, ConfigError> {
         return Err(ConfigError::new(format!("the default of `${{{name}}}` holds another substitution"))
             .advice("write the default as plain text"));
     }
-    // An empty variable counts as unset: that is how task definitions and Compose files pass "nothing".
-    match env.get(name).filter(|value| !value.is_empty()) {
-        Some(value) => Ok(value.clone()),
+    match variable(env, name)? {
+        Some(value) => Ok(value.to_owned()),
         None => default.map(str::to_owned).ok_or_else(|| {
             ConfigError::new(format!("the variable {name} is not set"))
                 .advice(format!("set it, or give a default: `${{{name}:-…}}`"))
@@ -132,7 +143,7 @@ mod tests {
 
     fn env() -> Env {
         [("HOST", "db"), ("PORT", "5432"), ("EMPTY", ""), ("EVIL", "x\"}\n- ${HOST}")]
-            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .map(|(name, value)| (name.to_owned(), value.into()))
             .into()
     }
 

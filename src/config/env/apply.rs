@@ -4,17 +4,19 @@
 //! HTTP where a path is given, an MLflow that is no server at all, and a DNS name taken from the database.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU16;
 
-use super::urls::{Connection, connection};
+use url::Url;
+
+use super::urls::{Connection, Unusable, connection};
 use super::{Sets, VARIABLES, Variable};
-use crate::config::decode::fields;
 use crate::config::errors::{ConfigError, Errors};
 use crate::config::host;
+use crate::config::kinds;
 use crate::config::origin::Origin;
-use crate::config::path::Path;
-use crate::config::raw::RawTcp;
-use crate::config::substitute::Env;
-use crate::config::tree::Node;
+use crate::config::path::{Path, shown_key};
+use crate::config::substitute::{self, Env};
+use crate::config::tree::{Content, Node};
 use crate::health::Kind;
 
 /// What the environment says beside values.
@@ -28,7 +30,7 @@ pub(in crate::config) struct Said {
 
 /// Lays the environment over `root`, whose dependencies are a map by name.
 pub(in crate::config) fn apply(root: &mut Node, env: &Env, errors: &Errors) -> Said {
-    let mut layer = Layer { root, env, errors, said: Said::default() };
+    let mut layer = Layer { root, values: values(env, errors), errors, said: Said::default() };
     // First the URLs, so that the single variables win.
     layer.database_url();
     layer.redis_url();
@@ -38,17 +40,30 @@ pub(in crate::config) fn apply(root: &mut Node, env: &Env, errors: &Errors) -> S
     layer.said
 }
 
+/// The variables that are set. What is no text is refused, not passed over: it may be a password.
+fn values<'a>(env: &'a Env, errors: &Errors) -> BTreeMap<&'static str, &'a str> {
+    let value = |variable: &Variable| match substitute::variable(env, variable.name) {
+        Ok(value) => Some((variable.name, value?)),
+        Err(error) => {
+            errors.push(error);
+            None
+        }
+    };
+    VARIABLES.iter().filter_map(value).collect()
+}
+
 struct Layer<'a> {
     root: &'a mut Node,
-    env: &'a Env,
+    /// By the names of the variables; none is empty.
+    values: BTreeMap<&'static str, &'a str>,
     errors: &'a Errors,
     said: Said,
 }
 
-impl Layer<'_> {
-    /// The value of a variable. An empty one counts as unset.
-    fn value(&self, name: &str) -> Option<&str> {
-        self.env.get(name).map(String::as_str).filter(|value| !value.is_empty())
+impl<'a> Layer<'a> {
+    /// The value of a variable.
+    fn value(&self, name: &str) -> Option<&'a str> {
+        self.values.get(name).copied()
     }
 
     fn dependency(&self, name: &str, field: &str) -> Option<&Node> {
@@ -59,22 +74,21 @@ impl Layer<'_> {
         self.dependency(name, "kind").and_then(Node::text) == Some(kind.as_str())
     }
 
-    fn set(&mut self, path: &Path, value: String, variable: &'static str) {
+    fn set(&mut self, path: &Path, value: impl Into<String>, variable: &'static str) {
         self.root.set(path, Node::word(value, &Origin::Variable(variable)));
     }
 
     fn variable(&mut self, variable: &Variable) {
         let name = variable.name;
-        let Some(value) = self.value(name).map(str::to_owned) else { return };
+        let Some(value) = self.value(name) else { return };
         match variable.sets {
             Sets::Field(path) => self.set(&Path::of(path), value, name),
-            Sets::Dependency { name: "mlflow", field: "url", .. } => self.mlflow(&value, name),
-            Sets::Dependency { name: dependency, kind, field } => {
-                if self.is(dependency, kind) {
-                    self.set(&Path::of(&format!("dependencies.{dependency}.{field}")), value, name);
-                } else if self.value("API_HEALTH_PATH").is_none() || dependency != "api" {
-                    self.ignored(name, dependency, kind);
-                }
+            Sets::Dependency { name: dependency, kind, .. } if !self.is(dependency, kind) => {
+                self.ignored(name, dependency, kind);
+            }
+            Sets::Dependency { name: "mlflow", field: "url", .. } => self.mlflow(value, name),
+            Sets::Dependency { name: dependency, field, .. } => {
+                self.set(&Path::of(&format!("dependencies.{dependency}.{field}")), value, name);
             }
             Sets::NotYet { switch } => {
                 let off = ["false", "0", "no", "off"].contains(&value.to_ascii_lowercase().as_str());
@@ -98,12 +112,9 @@ impl Layer<'_> {
     fn database_url(&mut self) {
         const NAME: &str = "DATABASE_URL";
         let Some(value) = self.value(NAME) else { return };
-        let Some(url) = connection(value).filter(|url| ["postgres", "postgresql"].contains(&&*url.scheme))
-        else {
-            return self.unusable(
-                NAME,
-                "`postgresql://user:password@host:5432/database`, special characters percent-encoded",
-            );
+        let url = match connection(value) {
+            Ok(url) if ["postgres", "postgresql"].contains(&&*url.scheme) => url,
+            wrong => return self.unusable(NAME, wrong.err().unwrap_or(Unusable::NOT_ONE), DATABASE_URL),
         };
         if !self.is("database", Kind::Postgres) {
             return self.ignored(NAME, "database", Kind::Postgres);
@@ -115,25 +126,37 @@ impl Layer<'_> {
             match key.as_str() {
                 "sslmode" => parts.push(("sslmode", Some(value))),
                 "sslrootcert" => parts.push(("root_cert", Some(value))),
-                _ => self.said.warnings.push(format!("{NAME}: its parameter `{key}` is not used")),
+                _ => self.unused_parameter(NAME, &key),
             }
         }
         self.set_parts("database", parts, NAME);
+        self.needs_host("database", "DATABASE_HOST", NAME, DATABASE_URL);
     }
 
     fn redis_url(&mut self) {
         const NAME: &str = "REDIS_URL";
         let Some(value) = self.value(NAME) else { return };
-        let Some(url) = connection(value).filter(|url| ["redis", "rediss"].contains(&&*url.scheme)) else {
-            return self.unusable(
-                NAME,
-                "`redis://user:password@host:6379` or `rediss://…`, special characters percent-encoded",
-            );
+        let url = match connection(value) {
+            Ok(url) => url,
+            Err(wrong) => return self.unusable(NAME, wrong, REDIS_URL),
+        };
+        let tls = match (url.scheme.as_str(), url.driver.as_deref()) {
+            ("redis", None) => false,
+            ("rediss", None) => true,
+            ("redis" | "rediss", Some("sentinel")) => return self.unusable(NAME, Unusable::SENTINEL, REDIS_URL),
+            ("unix", None) | ("redis", Some("socket" | "unix")) => {
+                return self.unusable(NAME, Unusable::UNIX, REDIS_URL);
+            }
+            _ => return self.unusable(NAME, Unusable::NOT_ONE, REDIS_URL),
         };
         if !self.is("redis", Kind::Redis) {
             return self.ignored(NAME, "redis", Kind::Redis);
         }
-        let tls = url.scheme == "rediss";
+        if url.path.is_some_and(|database| database != "0") {
+            let warning = format!("{NAME}: the database in its path is not used; a check needs none");
+            self.said.warnings.push(warning);
+        }
+        url.query.iter().for_each(|(key, _)| self.unused_parameter(NAME, key));
         let parts = vec![
             ("host", url.host),
             ("port", url.port),
@@ -142,6 +165,12 @@ impl Layer<'_> {
             ("tls.enabled", Some(tls.to_string())),
         ];
         self.set_parts("redis", parts, NAME);
+        self.needs_host("redis", "REDIS_HOST", NAME, REDIS_URL);
+    }
+
+    fn unused_parameter(&mut self, variable: &str, key: &str) {
+        let parameter = shown_key(key).map_or_else(|| "a parameter".to_owned(), |key| format!("its parameter `{key}`"));
+        self.said.warnings.push(format!("{variable}: {parameter} is not used"));
     }
 
     fn set_parts(&mut self, dependency: &str, parts: Vec<(&str, Option<String>)>, variable: &'static str) {
@@ -152,54 +181,58 @@ impl Layer<'_> {
         }
     }
 
+    /// A URL without a host is refused where no one else names one either: who sets it wants a check.
+    fn needs_host(&mut self, dependency: &str, single: &str, variable: &'static str, allowed: &str) {
+        let named = self.dependency(dependency, "host").and_then(Node::text).is_some();
+        if !named && self.value(single).is_none() {
+            self.unusable(variable, Unusable::NO_HOST, allowed);
+        }
+    }
+
     /// The URL itself is never quoted.
-    fn unusable(&mut self, variable: &'static str, allowed: &str) {
-        self.errors.push(
-            ConfigError::new("the URL cannot be used")
-                .from(Some(Origin::Variable(variable)))
-                .allowed(allowed)
-                .advice("correct the variable, or unset it and set the single ones"),
-        );
+    fn unusable(&mut self, variable: &'static str, Unusable { what, advice }: Unusable, allowed: &str) {
+        let origin = Some(Origin::Variable(variable));
+        self.errors.push(ConfigError::new(what).from(origin).allowed(allowed).advice(advice));
     }
 
     /// An MLflow client may as well write to a directory or to a database: then there is no server to check.
     fn mlflow(&mut self, uri: &str, variable: &'static str) {
-        let scheme = uri.split_once("://").map(|(scheme, _)| scheme.to_ascii_lowercase());
+        let scheme = uri.trim().split_once(':').map(|(scheme, _)| scheme.to_ascii_lowercase());
         if !matches!(scheme.as_deref(), Some("http" | "https")) {
             let reason = format!("{variable} is not an HTTP address");
             self.said.warnings.push(format!("mlflow is disabled: {reason}"));
             self.said.disabled.insert("mlflow", reason);
-        } else if self.is("mlflow", Kind::Http) {
-            let url = format!("{}/health", uri.trim_end_matches('/'));
-            self.set(&Path::of("dependencies.mlflow.url"), url, variable);
-        } else {
-            self.ignored(variable, "mlflow", Kind::Http);
+            return;
         }
+        // What cannot be read is refused where the URLs of all dependencies are.
+        let url = Url::parse(uri).map_or_else(|_| uri.to_owned(), with_health);
+        self.set(&Path::of("dependencies.mlflow.url"), url, variable);
     }
 
     /// With a path, the API is asked by HTTP instead of TCP.
     fn api_health_path(&mut self) {
         const NAME: &str = "API_HEALTH_PATH";
-        let Some(path) = self.value(NAME).map(str::to_owned) else { return };
+        let Some(path) = self.value(NAME) else { return };
+        if !self.is("api", Kind::Tcp) {
+            return self.ignored(NAME, "api", Kind::Tcp);
+        }
         let api = Path::of("dependencies.api");
         if !path.starts_with('/') {
             let error = ConfigError::new("the path does not begin with `/`").at(api.key("url"));
             let error = error.from(Some(Origin::Variable(NAME))).allowed("a path such as `/health`");
             return self.errors.push(error);
         }
-        let part = |variable: &str, field: &str| {
-            let configured = || self.dependency("api", field).and_then(number_or_text);
-            self.value(variable).map(str::to_owned).or_else(configured)
-        };
-        let host = part("API_HOST", "host").unwrap_or_else(|| "127.0.0.1".to_owned());
-        // A port that is none stays where it is, and is refused there by its own name.
-        let Some(port) = part("API_PORT", "port").and_then(|port| port.parse::<u16>().ok()) else { return };
-        let host = if host.contains(':') { format!("[{host}]") } else { host };
-        if let Some(map) = self.root.get_mut(&api).and_then(Node::map_mut) {
-            map.retain(|field, _| !fields::<RawTcp>().contains(&field.as_str()));
+        // A host or a port that is none stays where it is, and is refused there by its own name.
+        let host = self.dependency("api", "host").and_then(|node| host::in_url(node.text()?));
+        let port = self.dependency("api", "port").and_then(port);
+        let (Some(host), Some(port)) = (host, port) else { return };
+        let secret = ["host", "port"].iter().any(|field| self.dependency("api", field).is_some_and(|n| n.secret));
+        let url = Node { secret, ..Node::word(format!("http://{host}:{port}{path}"), &Origin::Variable(NAME)) };
+        if let Some(entry) = self.root.get_mut(&api) {
+            kinds::keep_what_fits(entry, Some(Kind::Tcp), Kind::Http);
         }
-        self.set(&api.key("kind"), Kind::Http.as_str().to_owned(), NAME);
-        self.set(&api.key("url"), format!("http://{host}:{port}{path}"), NAME);
+        self.set(&api.key("kind"), Kind::Http.as_str(), NAME);
+        self.root.set(&api.key("url"), url);
     }
 
     /// The database's name is what resolving matters for, if nobody says otherwise.
@@ -217,10 +250,24 @@ impl Layer<'_> {
     }
 }
 
-/// A port may be written as a number.
-fn number_or_text(node: &Node) -> Option<String> {
+/// What is allowed, for errors.
+const DATABASE_URL: &str =
+    "`postgresql://user:password@host:5432/database`, special characters percent-encoded";
+const REDIS_URL: &str =
+    "`redis://user:password@host:6379` or `rediss://…`, special characters percent-encoded";
+
+/// The address of a server's health check: below its path, whatever query stands behind that.
+fn with_health(mut url: Url) -> String {
+    if let Ok(mut path) = url.path_segments_mut() {
+        path.pop_if_empty().push("health");
+    }
+    url.into()
+}
+
+/// A port, written as a number or as a text.
+fn port(node: &Node) -> Option<NonZeroU16> {
     match node.content {
-        crate::config::tree::Content::Int(number) => Some(number.to_string()),
-        _ => node.text().map(str::to_owned),
+        Content::Int(number) => NonZeroU16::try_from(u16::try_from(number).ok()?).ok(),
+        _ => node.text()?.parse().ok(),
     }
 }

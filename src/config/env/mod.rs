@@ -1,6 +1,6 @@
 //! The environment variables: one table that says what each is for, which field it sets and what holds
-//! without it. What reads the environment, prints `config env` and finds the variable to name in an error all
-//! go by it. The environment itself comes in as an argument.
+//! without it. What reads the environment and what finds the variable to name in an error both go by it. The
+//! environment itself comes in as an argument.
 
 mod apply;
 mod urls;

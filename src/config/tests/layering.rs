@@ -197,13 +197,13 @@ fn the_effective_configuration_reads_back() {
   - {name: p, kind: postgres, impact: none, host: h, role: primary, interval: 1s}
   - {name: r, kind: redis, impact: none, host: h, tls: {verify: ca}, fallback_of: p}
   - {name: d, kind: dns, impact: none, query: h, nameservers: [system, 10.0.0.2], expect: {addresses: [10.0.0.0/8]}}
-  - {name: t, kind: tcp, impact: none, host: '::1', port: 1, expect: x}
+  - {name: t, kind: tcp, impact: none, host: '::1', port: 1, expect: 'a$${b}$$'}
   - {name: h, kind: http, impact: none, url: 'http://h/x', expect: {status: [200, 300-302], body: ok}, depends_on: [p]}";
     let first =
         plan(&[text], &[("DATABASE_HOST", "db"), ("API_PORT", "1"), ("MLFLOW_TRACKING_URI", "http://m")]);
-    let shown = serde_yaml::to_string(first.effective()).unwrap();
-    let again = plan(&[&shown], &[]);
+    let again = plan(&[&first.as_file()], &[]);
     assert_eq!(again.effective(), first.effective());
+    assert_eq!(again.warnings(), first.warnings());
     let enabled = |plan: &Plan| {
         plan.dependencies().iter().filter(|d| d.policy().enabled()).cloned().collect::<Vec<_>>()
     };

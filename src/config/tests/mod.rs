@@ -44,7 +44,7 @@ impl Files {
     }
 
     fn sources(&self, env: &[(&str, &str)]) -> Sources {
-        let env = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let env = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).into())).collect();
         Sources { files: self.names.clone(), env, overrides: Overrides::default() }
     }
 }

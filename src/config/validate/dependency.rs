@@ -17,7 +17,7 @@ use crate::config::path::Path;
 use crate::config::plan::{DependencyPlan, ProbePlan, SslMode, TlsPlan, Verify};
 use crate::config::raw::{RawChecking, RawDependency};
 use crate::config::tree::{Content, Map, Node};
-use crate::config::{env, secret};
+use crate::config::{env, secret, user_info};
 use crate::health::{DependencyName, Kind, Policy, Scope};
 
 /// The fields of one dependency, sorted into their structs.
@@ -308,6 +308,9 @@ fn target(probe: &ProbePlan, at: &Cursor<'_>) -> String {
         ProbePlan::Dns(plan) => format!("{} {}", shown("query", plan.query.clone()), plan.record),
         ProbePlan::Tcp(plan) => place(&plan.host, plan.port),
         ProbePlan::Http(plan) => {
+            if user_info::ends_early(&plan.url) {
+                return secret::REDACTED.to_owned();
+            }
             // A query may hold a token.
             let mut url = plan.url.clone();
             url.set_query(None);

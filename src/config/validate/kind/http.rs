@@ -1,6 +1,6 @@
 //! The kind `http`: its URL, what of it is secret, and headers that can be sent.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 
 use base64::Engine as _;
@@ -16,10 +16,11 @@ use crate::config::errors::ConfigError;
 use crate::config::path::shown_key;
 use crate::config::plan::{HttpPlan, ProbePlan, TlsPlan, Verify};
 use crate::config::raw::{RawStatus, RawTls};
+use crate::config::user_info;
 
 const METHODS: [&str; 4] = ["GET", "HEAD", "OPTIONS", "POST"];
 
-/// What the client itself sends, or what would change where a message ends.
+/// What would change where a message or its connection ends. All else replaces what the client itself sends.
 const RESERVED: [&str; 4] = ["connection", "content-length", "transfer-encoding", "upgrade"];
 
 pub(super) fn http(raw: RawHttp, used: bool, at: &Cursor<'_>, warnings: &mut Vec<String>) -> Asked {
@@ -28,6 +29,13 @@ pub(super) fn http(raw: RawHttp, used: bool, at: &Cursor<'_>, warnings: &mut Vec
     let written = raw.url.filter(|text| !text.is_empty());
     let missing = if written.is_none() { vec!["url"] } else { Vec::new() };
     let mut url = written.and_then(|text| target(&text, &url_at));
+    if url.as_ref().is_some_and(user_info::ends_early) {
+        warnings.push(format!(
+            "{}: the URL (not shown) has an `@` behind its host; if that ends a password, percent-encode the `/` \
+             and `?` in it, else write `%40`",
+            url_at.path()
+        ));
+    }
     if let Some(credentials) = url.as_mut().and_then(take_user_info) {
         if headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("authorization")) {
             let what = "the URL has user info and there is an `Authorization` header";
@@ -79,6 +87,10 @@ fn target(text: &str, at: &Cursor<'_>) -> Option<Url> {
             refuse("the URL is neither HTTP nor HTTPS", "correct it")
         }
         Ok(url) if url.port() == Some(0) => refuse("the port of the URL is 0", "correct the port"),
+        Ok(url) if url.fragment().is_some_and(|fragment| fragment.contains('@')) => refuse(
+            "the URL has an `@` behind a `#`",
+            "if that ends a password, percent-encode the `#` in it as `%23`, else remove what follows the `#`",
+        ),
         Ok(mut url) => {
             // A fragment is never sent.
             url.set_fragment(None);
@@ -124,8 +136,13 @@ fn status(raw: Option<Vec<RawStatus>>, at: &Cursor<'_>) -> Vec<RangeInclusive<u1
 }
 
 fn headers(raw: BTreeMap<String, Secret>, at: &Cursor<'_>) -> Vec<(String, Secret)> {
+    let mut seen = BTreeSet::new();
     for (name, value) in &raw {
         let at = at.key(name);
+        if !seen.insert(name.to_ascii_lowercase()) {
+            let what = "the header stands here twice, spelled in upper and in lower case";
+            at.refuse(ConfigError::new(what).advice("remove one"));
+        }
         if !token(name) {
             at.refuse(
                 ConfigError::new("this is no name of a header")
