@@ -137,11 +137,7 @@ fn environment() -> Env {
 }
 
 /// The plan; or, after all errors have been told, the exit.
-fn load(
-    files: Vec<PathBuf>,
-    environment: Env,
-    overrides: Overrides,
-) -> Result<Plan, Exit> {
+fn load(files: Vec<PathBuf>, environment: Env, overrides: Overrides) -> Result<Plan, Exit> {
     crate::config::load(&Sources { files, env: environment, overrides }).map_err(|errors| {
         tell_error(&errors.to_string());
         Exit::Unusable

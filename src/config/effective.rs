@@ -101,7 +101,9 @@ impl Cover<'_> {
             *value = json!(REDACTED);
         }
         match value {
-            Value::Object(map) if !map.is_empty() => map.iter_mut().for_each(|(key, value)| self.walk(value, &path.key(key))),
+            Value::Object(map) if !map.is_empty() => {
+                map.iter_mut().for_each(|(key, value)| self.walk(value, &path.key(key)))
+            }
             Value::Array(list) if !list.is_empty() => {
                 list.iter_mut().enumerate().for_each(|(n, value)| self.walk(value, &path.index(n)));
             }

@@ -143,7 +143,9 @@ impl<'a> Layer<'a> {
         let tls = match (url.scheme.as_str(), url.driver.as_deref()) {
             ("redis", None) => false,
             ("rediss", None) => true,
-            ("redis" | "rediss", Some("sentinel")) => return self.unusable(NAME, Unusable::SENTINEL, REDIS_URL),
+            ("redis" | "rediss", Some("sentinel")) => {
+                return self.unusable(NAME, Unusable::SENTINEL, REDIS_URL);
+            }
             ("unix", None) | ("redis", Some("socket" | "unix")) => {
                 return self.unusable(NAME, Unusable::UNIX, REDIS_URL);
             }
@@ -169,7 +171,8 @@ impl<'a> Layer<'a> {
     }
 
     fn unused_parameter(&mut self, variable: &str, key: &str) {
-        let parameter = shown_key(key).map_or_else(|| "a parameter".to_owned(), |key| format!("its parameter `{key}`"));
+        let parameter =
+            shown_key(key).map_or_else(|| "a parameter".to_owned(), |key| format!("its parameter `{key}`"));
         self.said.warnings.push(format!("{variable}: {parameter} is not used"));
     }
 
@@ -226,8 +229,10 @@ impl<'a> Layer<'a> {
         let host = self.dependency("api", "host").and_then(|node| host::in_url(node.text()?));
         let port = self.dependency("api", "port").and_then(port);
         let (Some(host), Some(port)) = (host, port) else { return };
-        let secret = ["host", "port"].iter().any(|field| self.dependency("api", field).is_some_and(|n| n.secret));
-        let url = Node { secret, ..Node::word(format!("http://{host}:{port}{path}"), &Origin::Variable(NAME)) };
+        let secret =
+            ["host", "port"].iter().any(|field| self.dependency("api", field).is_some_and(|n| n.secret));
+        let url =
+            Node { secret, ..Node::word(format!("http://{host}:{port}{path}"), &Origin::Variable(NAME)) };
         if let Some(entry) = self.root.get_mut(&api) {
             kinds::keep_what_fits(entry, Some(Kind::Tcp), Kind::Http);
         }

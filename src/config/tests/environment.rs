@@ -1,5 +1,8 @@
 //! The variables that do more than set a field.
 
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt as _;
+
 use super::*;
 use crate::config::plan::SslMode;
 use crate::health::{Kind, Scope};
@@ -48,6 +51,126 @@ fn a_url_that_cannot_be_used_is_refused_and_not_quoted() {
     );
 }
 
+/// A password that holds an unencoded `/`, `?` or `#` ends where the host would begin.
+#[test]
+fn a_password_that_breaks_its_url_is_not_taken_for_a_host() {
+    for (mark, stray) in [("/", "path"), ("?", "query"), ("#", "fragment")] {
+        let url = |scheme: &str| format!("{scheme}://user:12{mark}hunter2@host/x");
+        let found = errors(&[], &[("DATABASE_URL", &url("postgresql")), ("REDIS_URL", &url("redis"))]);
+        for (error, variable) in found.iter().zip(["DATABASE_URL", "REDIS_URL"]) {
+            let beginning =
+                format!("error: the URL has an `@` behind its host, in variable {variable}; allowed: ");
+            assert!(error.starts_with(&beginning), "{stray}: {error}");
+            assert!(error.ends_with(
+                "percent-encode the password: `/` is `%2F`, `?` is `%3F`, `#` is `%23`, `@` is `%40`"
+            ));
+        }
+        assert_eq!((found.len(), found.join("").contains("hunter2")), (2, false));
+    }
+}
+
+#[test]
+fn an_http_url_that_may_hold_a_password_is_not_shown() {
+    for url in ["http://user:12/hunter2@host/x", "http://user:12?hunter2@host"] {
+        let file = format!("dependencies: [{{name: x, kind: http, impact: none, url: '{url}'}}]");
+        let plan = plan(&[&file], &[("MLFLOW_TRACKING_URI", url)]);
+        for name in ["mlflow", "x"] {
+            assert_eq!(dependency(&plan, name).policy().target, "***");
+        }
+        let warning = |name: &str| {
+            format!(
+                "dependencies.{name}.url: the URL (not shown) has an `@` behind its host; if that ends a password, \
+                 percent-encode the `/` and `?` in it, else write `%40`"
+            )
+        };
+        assert_eq!(plan.warnings(), [warning("mlflow"), warning("x")]);
+        let shown = format!("{} {:?}", plan.effective(), plan.origins());
+        assert!(!shown.contains("hunter2"), "{shown}");
+    }
+    assert_eq!(
+        errors(&[], &[("MLFLOW_TRACKING_URI", "http://user:12#hunter2@host")]),
+        [
+            "error: the URL has an `@` behind a `#`, at dependencies.mlflow.url (variable MLFLOW_TRACKING_URI); \
+             allowed: `http://host[:port]/path` or `https://…`; if that ends a password, percent-encode the `#` in it \
+             as `%23`, else remove what follows the `#`"
+        ]
+    );
+}
+
+#[test]
+fn what_a_url_lacks_is_said() {
+    let what = |env: &[(&str, &str)]| {
+        let found = errors(&[], env);
+        found.iter().map(|error| error.split(';').next().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        what(&[("DATABASE_URL", "postgresql:///x")]),
+        ["error: the URL names no host, in variable DATABASE_URL"]
+    );
+    assert_eq!(what(&[("REDIS_URL", "redis:///0")]), ["error: the URL names no host, in variable REDIS_URL"]);
+    let both = plan(&[], &[("DATABASE_URL", "postgresql:///x"), ("DATABASE_HOST", "h")]);
+    assert_eq!(dependency(&both, "database").policy().target, "h:5432/x");
+    let file = plan(&["dependencies: [{name: redis, host: h}]"], &[("REDIS_URL", "redis:///0")]);
+    assert_eq!(dependency(&file, "redis").policy().target, "h:6379");
+}
+
+/// `%ff` is no UTF-8; a secret that cannot be decoded is not one that is unset.
+#[test]
+fn what_is_no_text_is_refused() {
+    let found =
+        errors(&[], &[("DATABASE_URL", "postgresql://u:hunter2%ff@h/x"), ("REDIS_URL", "redis://%fe:p@h")]);
+    for (error, variable) in found.iter().zip(["DATABASE_URL", "REDIS_URL"]) {
+        let beginning = format!(
+            "error: a part of the URL is not UTF-8 text when its percent-encoding is undone, in variable {variable};"
+        );
+        assert!(error.starts_with(&beginning), "{error}");
+    }
+    assert_eq!(found.len(), 2);
+
+    let files = Files::new(&["service: {name: '${OTHER:-x}'}"]);
+    let mut sources = files.sources(&[]);
+    for name in ["DATABASE_PASSWORD", "OTHER", "UNRELATED", "SICKBAY_CONFIG"] {
+        sources.env.insert(name.to_owned(), OsString::from_vec(b"hunter2\xff".to_vec()));
+    }
+    let wrong = |name: &str| format!("the value of the variable {name} (not shown) is not UTF-8 text");
+    let advice = "correct how it is set, or unset it";
+    assert_eq!(
+        files.plain(&load(&sources).unwrap_err().to_string()),
+        [
+            format!("error: {}, at service.name (file 1.yaml, line 1 column 11); {advice}", wrong("OTHER")),
+            format!("error: {}; {advice}", wrong("DATABASE_PASSWORD")),
+            format!("error: {}; {advice}", wrong("SICKBAY_CONFIG")),
+        ]
+        .join("\n")
+    );
+}
+
+#[test]
+fn of_a_redis_url_nothing_is_passed_over_in_silence() {
+    let plan = plan(&[], &[("REDIS_URL", "redis://cache/3?ssl_cert_reqs=none&socket_timeout=1")]);
+    assert_eq!(
+        plan.warnings(),
+        [
+            "REDIS_URL: the database in its path is not used; a check needs none",
+            "REDIS_URL: its parameter `ssl_cert_reqs` is not used",
+            "REDIS_URL: its parameter `socket_timeout` is not used",
+        ]
+    );
+    for fine in ["redis://cache", "redis://cache/", "redis://cache/0"] {
+        assert_eq!(super::plan(&[], &[("REDIS_URL", fine)]).warnings(), [] as [&str; 0], "{fine}");
+    }
+    for (url, why) in [
+        ("redis+sentinel://cache:26379/main", "the URL is for Sentinel, which is not yet supported"),
+        ("redis+socket:///run/redis.sock", "the URL is for a Unix socket, which is not supported"),
+        ("unix:///run/redis.sock", "the URL is for a Unix socket, which is not supported"),
+        ("redis+cluster://cache", "the URL cannot be used"),
+    ] {
+        let found = errors(&[], &[("REDIS_URL", url)]);
+        assert!(found[0].starts_with(&format!("error: {why}, in variable REDIS_URL; ")), "{}", found[0]);
+        assert_eq!(found.len(), 1);
+    }
+}
+
 #[test]
 fn a_redis_url_says_all() {
     let plan = plan(&[], &[("REDIS_URL", "rediss://app:s3cret@cache.internal/0"), ("REDIS_PORT", "6380")]);
@@ -90,6 +213,33 @@ fn the_api_is_asked_by_http_where_a_path_is_given() {
              allowed: a whole number, not negative",
         ]
     );
+    let secret = Files::new(&[]);
+    let host = secret.add("host", "hunter2.internal\n");
+    let file = format!("dependencies: [{{name: api, host: '${{file:{host}}}'}}]");
+    let hidden = super::plan(&[&file], &[("API_HEALTH_PATH", "/up"), ("API_PORT", "80")]);
+    assert_eq!(http(&hidden, "api").url().as_str(), "http://hunter2.internal/up");
+    assert_eq!(dependency(&hidden, "api").policy().target, "***");
+    assert!(!hidden.effective().to_string().contains("hunter2"));
+    assert_eq!(
+        errors(&[], &[("API_HEALTH_PATH", "/up"), ("API_HOST", "a/b"), ("API_PORT", "80")]),
+        ["error: `a/b` is no host, at dependencies.api.host (variable API_HOST); \
+             allowed: a host name or an IP address; correct it",]
+    );
+    assert_eq!(
+        errors(&[], &[("API_HEALTH_PATH", "/up"), ("API_PORT", "0")]),
+        ["error: `0` is out of range, at dependencies.api.port (variable API_PORT); allowed: 1 to 65535"]
+    );
+    let other = super::plan(
+        &["dependencies: [{name: api, kind: http, url: 'http://api:8000/mine'}]"],
+        &[("API_HEALTH_PATH", "/up"), ("API_PORT", "80")],
+    );
+    assert_eq!(http(&other, "api").url().as_str(), "http://api:8000/mine");
+    let ignored = |variable: &str| {
+        format!(
+            "{variable} is ignored: it is for a dependency of kind tcp, and `api` is configured to be another"
+        )
+    };
+    assert_eq!(other.warnings(), [ignored("API_PORT"), ignored("API_HEALTH_PATH")]);
     let from_file = super::plan(&["dependencies: [{name: api, port: 9000}]"], &[("API_HEALTH_PATH", "/up")]);
     assert_eq!(http(&from_file, "api").url().as_str(), "http://127.0.0.1:9000/up");
 }
@@ -101,7 +251,24 @@ fn mlflow_is_a_server_or_is_not_checked() {
     assert_eq!(http(&plan, "mlflow").url().as_str(), "https://ml.internal/base/health");
     assert_eq!(http(&plan, "mlflow").headers()[0].0, "Authorization");
     assert_eq!(dependency(&plan, "mlflow").policy().timeout.as_secs(), 4);
-    for uri in ["file:///mlruns", "./mlruns", "sqlite:///x.db", "databricks"] {
+    for (uri, url) in [
+        ("http://ml", "http://ml/health"),
+        ("http://ml:5000/?x=1", "http://ml:5000/health?x=1"),
+        ("http://ml/base?x=1", "http://ml/base/health?x=1"),
+        ("http://ml/base/#x", "http://ml/base/health"),
+        ("HTTP://ml", "http://ml/health"),
+    ] {
+        let plan = super::plan(&[], &[("MLFLOW_TRACKING_URI", uri)]);
+        assert_eq!(http(&plan, "mlflow").url().as_str(), url, "{uri}");
+    }
+    assert_eq!(
+        errors(&[], &[("MLFLOW_TRACKING_URI", "http://")]),
+        [
+            "error: the URL cannot be read: empty host, at dependencies.mlflow.url (variable MLFLOW_TRACKING_URI); \
+             allowed: `http://host[:port]/path` or `https://…`; correct it"
+        ]
+    );
+    for uri in ["file:///mlruns", "./mlruns", "sqlite:///x.db", "databricks", "httpx://h"] {
         let plan = super::plan(&[], &[("MLFLOW_TRACKING_URI", uri)]);
         assert_eq!(disabled(&plan, "mlflow").as_deref(), Some("MLFLOW_TRACKING_URI is not an HTTP address"));
         assert_eq!(plan.warnings(), ["mlflow is disabled: MLFLOW_TRACKING_URI is not an HTTP address"]);

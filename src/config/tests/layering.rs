@@ -15,7 +15,8 @@ dependencies:
 defaults: {timeout: 8s}
 dependencies:
   - {name: extra, port: 2, interval: 3s, depends_on: [database]}
-  - {name: database, port: 2222, user: two}",
+  - {name: database, port: 2222, user: two}
+  - {name: mlflow, headers: {}}",
     ]);
     let mut sources = files.sources(&[("DATABASE_USER", "three"), ("SICKBAY_LISTEN", "127.0.0.1:1")]);
     sources.overrides.listen = Some("127.0.0.1:2".into());
@@ -32,6 +33,7 @@ dependencies:
     let extra = dependency(&plan, "extra").policy();
     assert_eq!((extra.depends_on.len(), extra.interval.as_secs(), extra.timeout.as_secs()), (1, 3, 8));
 
+    assert!(plan.effective()["dependencies"][3].get("tls").is_none(), "not of `http://`");
     for (path, origin) in [
         ("service.name", "file 1.yaml"),
         ("service.environment", "file 2.yaml"),
@@ -50,6 +52,7 @@ dependencies:
         ("dependencies.database.circuit.failure_threshold", "default"),
         ("dependencies.extra.interval", "file 2.yaml"),
         ("dependencies.extra.depends_on[0]", "file 2.yaml"),
+        ("dependencies.mlflow.headers", "file 2.yaml"),
         ("dependencies.redis.enabled", "REDIS_HOST is not set"),
     ] {
         assert_eq!(
@@ -112,10 +115,8 @@ fn another_kind_keeps_what_it_has_as_well() {
     let [lower, upper] = next("{name: c, kind: redis}");
     assert_eq!(
         errors(&[&lower, &upper], &[]),
-        [
-            "error: `maybe` is not valid, at dependencies.c.tls.enabled (file 1.yaml, line 4 column 64); \
-          allowed: `true` or `false`"
-        ],
+        ["error: `maybe` is not valid, at dependencies.c.tls.enabled (file 1.yaml, line 4 column 64); \
+          allowed: `true` or `false`"],
         "what no kind could read is told"
     );
 }

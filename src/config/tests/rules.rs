@@ -150,6 +150,10 @@ fn rules_of_single_fields() {
             "the header `Upgrade` cannot be set, at …headers.Upgrade; remove it",
         ),
         (
+            "kind: http, url: 'http://h', headers: {X-Key: a, x-key: b}",
+            "the header stands here twice, spelled in upper and in lower case, at …headers.x-key; remove one",
+        ),
+        (
             "kind: http, url: 'http://h', headers: {'a b': x}",
             "this is no name of a header, at …headers.<key>; allowed: letters, digits and ``!#$%&'*+-.^_`|~``",
         ),
@@ -332,10 +336,7 @@ fn rules_of_the_other_sections() {
         ),
         ("service: {name: ''}", "`` is no name, at service.name; allowed: 1 to 255 characters"),
         ("service: 5", "a single value is not valid, at service; allowed: a map"),
-        (
-            "log: {events: 1}",
-            "`events` is unknown, at log.events; allowed: `filter`, `format`; remove it",
-        ),
+        ("log: {events: 1}", "`events` is unknown, at log.events; allowed: `filter`, `format`; remove it"),
         (
             "log: {filter: 'a=b=c'}",
             "`a=b=c` is no log filter, at log.filter; allowed: a level, or levels by target: `info`, `sickbay=debug,warn`",
@@ -396,10 +397,7 @@ fn files_that_are_no_configuration() {
         files.plain(&load(&sources).unwrap_err().to_string())
     };
     let missing = format!("{}/none.yaml", files.dir.path().display());
-    assert_eq!(
-        load_one(missing),
-        format!("error: the configuration file none.yaml does not exist{ADVICE}")
-    );
+    assert_eq!(load_one(missing), format!("error: the configuration file none.yaml does not exist{ADVICE}"));
     let large = files.add("large.yaml", &"#".repeat(1024 * 1024 + 1));
     assert_eq!(
         load_one(large),
@@ -576,6 +574,20 @@ fn an_address_may_stand_in_brackets() {
     assert_eq!(dependency(&plan, "x").policy().scope.as_str(), "local");
     assert_eq!(dependency(&plan, "database").policy().target, "[fd00::5]:5432/mlflow_db");
     assert_eq!(disabled(&plan, "dns").as_deref(), Some("DNS_NAME is not set"), "an address is no name");
+}
+
+/// The limits leave room for what a fleet might have.
+#[test]
+fn five_thousand_dependencies_are_read() {
+    let entries: String = (0..5_000)
+        .map(|n| {
+            format!(
+                "  - {{name: d{n}, kind: http, impact: none, url: 'http://h{n}/', method: GET, interval: 10s, \
+                 timeout: 5s, slow_after: 1s, scope: shared, enabled: true}}\n"
+            )
+        })
+        .collect();
+    assert_eq!(plan(&[&format!("dependencies:\n{entries}")], &[]).dependencies().len(), 5_005);
 }
 
 /// Every pass over a wrong file costs time; their number is bounded.

@@ -52,8 +52,7 @@ fn section(key: &str, entry: &Node, at: &Cursor<'_>) -> Section {
     let mut dependency: RawDependency = decode(&mut only::<RawDependency>(entry), path, errors);
     let checking: RawChecking = decode(&mut only::<RawChecking>(entry), path, errors);
     if dependency.kind.is_none() {
-        at.key("kind")
-            .required_of("`postgres`, `redis`, `dns`, `tcp`, `http`", "say what is spoken with it");
+        at.key("kind").required_of("`postgres`, `redis`, `dns`, `tcp`, `http`", "say what is spoken with it");
     }
     dependency.name.get_or_insert_with(|| key.to_owned());
     let kind = dependency.kind.map(|kind| match kind {
@@ -125,10 +124,8 @@ fn resolve(
     let own = name.unwrap_or_default();
     let name = self::name(&own, at);
     if impact.is_none() {
-        at.key("impact").required_of(
-            "`critical`, `degraded`, `none`",
-            "say what its failure does to the service",
-        );
+        at.key("impact")
+            .required_of("`critical`, `degraded`, `none`", "say what its failure does to the service");
     }
     let depends_on: Vec<_> = depends_on
         .unwrap_or_default()
