@@ -151,3 +151,19 @@ fn leaves(value: &Value, path: String, each: &mut impl FnMut(String, &Value)) {
         leaf => each(path, leaf),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Sources, load};
+
+    #[test]
+    fn origins_are_json_where_json_is_asked_for() {
+        let env = [("SERVICE_NAME".to_owned(), "shop".into())].into();
+        let plan = load(&Sources { env, ..Sources::default() }).unwrap();
+        let text = shown(&plan, &Show { origins: true, format: Format::Json });
+        let settings: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(settings["service.name"], json!({"value": "shop", "origin": "variable SERVICE_NAME"}));
+        assert_eq!(settings["dependencies.api.interval"], json!({"value": "5s", "origin": "default"}));
+    }
+}

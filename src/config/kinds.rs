@@ -9,29 +9,18 @@ use super::raw::{RawChecking, RawDependency, RawDns, RawHttp, RawPostgres, RawRe
 use super::tree::{Content, Map, Node};
 use crate::health::Kind;
 
-/// Drops from a dependency of the kind `former` what one of the kind `next` could not read.
-pub(super) fn keep_what_fits(entry: &mut Node, former: Option<Kind>, next: Kind) {
+/// Drops from a dependency of the kind `former` what one of the kind `next` could not read. What the former
+/// could not read either is wrong, and stays to be told.
+pub(super) fn keep_what_fits(entry: &mut Node, former: Kind, next: Kind) {
     let common = [fields::<RawDependency>(), fields::<RawChecking>()].concat();
     if let Some(map) = entry.map_mut() {
         map.retain(|field, node| {
-            // What the former kind could not read either is wrong, and is kept to be told.
-            let wrong = || former.is_some_and(|kind| has(kind, field) && !reads(kind, field, node));
-            common.contains(&field.as_str()) || has(next, field) && (reads(next, field, node) || wrong())
+            common.contains(&field.as_str()) || reads(next, field, node) || !reads(former, field, node)
         });
     }
 }
 
-fn has(kind: Kind, field: &str) -> bool {
-    let fields = match kind {
-        Kind::Postgres => fields::<RawPostgres>(),
-        Kind::Redis => fields::<RawRedis>(),
-        Kind::Dns => fields::<RawDns>(),
-        Kind::Tcp => fields::<RawTcp>(),
-        Kind::Http => fields::<RawHttp>(),
-    };
-    fields.contains(&field)
-}
-
+/// Whether a kind has this field and can read what stands there.
 fn reads(kind: Kind, field: &str, node: &Node) -> bool {
     fn alone<T: DeserializeOwned>(field: &str, node: &Node) -> bool {
         let map = Map::from([(field.to_owned(), node.clone())]);

@@ -215,8 +215,9 @@ fn change_kinds(root: &mut Node, upper: &Node) {
     let path = Path::of("dependencies");
     for (name, entry) in upper.get(&path).and_then(Node::map).into_iter().flatten() {
         let Some(lower) = root.get_mut(&path.key(name)) else { continue };
-        let former = kinds::written(lower);
-        if let Some(next) = kinds::written(entry).filter(|next| Some(*next) != former) {
+        if let (Some(former), Some(next)) = (kinds::written(lower), kinds::written(entry))
+            && former != next
+        {
             kinds::keep_what_fits(lower, former, next);
         }
     }

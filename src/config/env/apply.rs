@@ -234,7 +234,7 @@ impl<'a> Layer<'a> {
         let url =
             Node { secret, ..Node::word(format!("http://{host}:{port}{path}"), &Origin::Variable(NAME)) };
         if let Some(entry) = self.root.get_mut(&api) {
-            kinds::keep_what_fits(entry, Some(Kind::Tcp), Kind::Http);
+            kinds::keep_what_fits(entry, Kind::Tcp, Kind::Http);
         }
         self.set(&api.key("kind"), Kind::Http.as_str(), NAME);
         self.root.set(&api.key("url"), url);
@@ -248,6 +248,7 @@ impl<'a> Layer<'a> {
         let Some(host) = self.dependency("database", "host") else { return };
         if let (Origin::Variable(variable), Some(name)) = (&host.origin, host.text())
             && host::address(name).is_none()
+            && host::is_name(name)
         {
             let (name, variable) = (name.to_owned(), *variable);
             self.set(&Path::of("dependencies.dns.query"), name, variable);

@@ -285,6 +285,7 @@ fn dns_asks_for_the_database_where_that_is_a_name() {
     assert_eq!(target(&[("DATABASE_HOST", "db.internal"), ("DNS_NAME", "x.internal")]), "x.internal A");
     assert_eq!(target(&[("DATABASE_HOST", "10.0.0.5")]), "not set");
     assert_eq!(target(&[("DATABASE_HOST", "::1")]), "not set");
+    assert_eq!(errors(&[], &[("DATABASE_HOST", "a b")]).len(), 1, "a wrong one is told once");
     let file = plan(&["dependencies: [{name: dns, query: y.internal}]"], &[("DATABASE_HOST", "db.internal")]);
     assert_eq!(dependency(&file, "dns").policy().target, "y.internal A");
 }
