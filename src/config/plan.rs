@@ -138,6 +138,8 @@ plan! {
         connect_timeout: Duration,
         /// How it is asked; `None` for a disabled one whose target is not known.
         probe: Option<ProbePlan>,
+        /// What of its settings was read from secret files, and so must not be shown whatever field it stands in.
+        from_secret_files: Vec<Secret>,
     }
 }
 

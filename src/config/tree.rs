@@ -100,6 +100,16 @@ impl Node {
         nearest
     }
 
+    /// What was read from secret files here and below.
+    pub(super) fn secret_texts(&self) -> Vec<&str> {
+        let below: Vec<&str> = match &self.content {
+            Content::Map(map) => map.values().flat_map(Node::secret_texts).collect(),
+            Content::List(list) => list.iter().flat_map(Node::secret_texts).collect(),
+            _ => Vec::new(),
+        };
+        self.text().filter(|_| self.secret).into_iter().chain(below).collect()
+    }
+
     fn child(&self, step: &Step) -> Option<&Node> {
         match (&self.content, step) {
             (Content::Map(map), Step::Key(key)) => map.get(key),

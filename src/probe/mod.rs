@@ -53,7 +53,7 @@ pub fn build(plan: &DependencyPlan, resolver: &Resolver) -> Result<Option<Box<dy
         ProbePlan::Tcp(plan) => Box::new(tcp::Tcp::new(plan.clone(), dialer)),
         ProbePlan::Http(plan) => Box::new(http::Http::new(plan.clone(), dialer)),
     };
-    Ok(Some(Box::new(redact::Discreet::new(asks, probe))))
+    Ok(Some(Box::new(redact::Discreet::new(asks, probe, plan.from_secret_files()))))
 }
 
 /// The target whose addresses tell of a failover; `None` where there is no name in it.
@@ -81,11 +81,12 @@ fn tls(plan: &TlsPlan) -> Tls {
 /// even a URL is shown whole, since its query may hold a token.
 fn log_parameters(plan: &DependencyPlan, probe: &ProbePlan) {
     let policy = plan.policy();
+    let hidden = plan.from_secret_files();
     let tls = |tls: &Option<TlsPlan>| tls.as_ref().map_or("off", |tls| tls.verify().as_str());
     let parameters = match probe {
         ProbePlan::Postgres(plan) => format!(
             "user={} password={} sslmode={} role={} pool_max={} reconnect_every={}",
-            plan.user(),
+            redact::setting(plan.user(), hidden),
             set(plan.password().is_some()),
             plan.sslmode(),
             plan.role(),
@@ -94,7 +95,7 @@ fn log_parameters(plan: &DependencyPlan, probe: &ProbePlan) {
         ),
         ProbePlan::Redis(plan) => format!(
             "user={} password={} tls={} role={} reconnect_every={}",
-            plan.username().as_deref().unwrap_or("default"),
+            redact::setting(plan.username().as_deref().unwrap_or("default"), hidden),
             set(plan.password().is_some()),
             tls(plan.tls()),
             plan.role(),

@@ -12,6 +12,7 @@ use crate::health::observation::PostgresDetails;
 use crate::health::{Details, Failure, FailureKind, Observation, Phase};
 use crate::net::{Dialed, Dialer, Stream, Target, Tls, Trace, Verification};
 use crate::probe::pooled::{Keep, Pooled, Protocol, Session, Trouble};
+use failure::classify;
 use session::Connection;
 
 /// Asked on every check, in one round trip: by the simple protocol, which needs no prepared statement and so
@@ -68,7 +69,7 @@ impl Protocol for Postgres {
         let rows = match trace.phase(Phase::Query, deadline, exchange).await {
             Ok(Ok(rows)) => rows,
             Ok(Err(error)) => {
-                let failure = self.classify(Phase::Query, &error, session.tls().is_some());
+                let failure = classify(Phase::Query, &error, session.tls().is_some());
                 return Err(match session.ended_by(&error) {
                     true => Trouble::Broken(failure),
                     false => Trouble::Answered(failure),
@@ -127,7 +128,7 @@ impl Postgres {
         let log_in = async {
             Connection::log_in(&self.plan, database, stream, tls)
                 .await
-                .map_err(|error| self.classify(Phase::Auth, &error, encrypted))
+                .map_err(|error| classify(Phase::Auth, &error, encrypted))
         };
         trace.phase(Phase::Auth, deadline, log_in).await
     }
@@ -144,7 +145,7 @@ impl Postgres {
                     let _ = tokio::time::timeout_at(deadline.instant(), connection.goodbye()).await;
                     return match listed {
                         Ok(Ok(names)) => Ok(names),
-                        Ok(Err(error)) => Err(self.classify(Phase::Query, &error, true)),
+                        Ok(Err(error)) => Err(classify(Phase::Query, &error, true)),
                         Err(_) => {
                             Err(Failure::new(Phase::Query, FailureKind::QueryTimeout, "no answer in time"))
                         }
@@ -170,10 +171,6 @@ impl Postgres {
             }
             (Role::Any | Role::Primary | Role::Replica, _) => Ok(()),
         }
-    }
-
-    fn classify(&self, phase: Phase, error: &tokio_postgres::Error, encrypted: bool) -> Failure {
-        failure::classify(phase, error, &self.plan, encrypted)
     }
 }
 

@@ -10,7 +10,7 @@ use crate::clock::Deadline;
 use crate::config::Secret;
 use crate::config::plan::ProbePlan;
 use crate::config::secret::REDACTED;
-use crate::health::{Failure, Outcome};
+use crate::health::{Details, Failure, Outcome};
 use crate::net::Trace;
 
 /// Words shorter than this are not looked for: a password of one letter would take the letter out of every
@@ -21,11 +21,28 @@ const WORD_MIN: usize = 4;
 pub(super) struct Discreet {
     inner: Box<dyn Probe>,
     secrets: Secrets,
+    /// Settings that were read from secret files: not to be shown even where they are no passwords.
+    from_files: Vec<Secret>,
 }
 
 impl Discreet {
-    pub(super) fn new(inner: Box<dyn Probe>, plan: &ProbePlan) -> Self {
-        Self { inner, secrets: Secrets::of(plan) }
+    pub(super) fn new(inner: Box<dyn Probe>, probe: &ProbePlan, from_files: &[Secret]) -> Self {
+        let secrets = Secrets::of(probe, from_files);
+        Self { inner, secrets, from_files: from_files.to_vec() }
+    }
+}
+
+/// A setting as it may be shown.
+pub(super) fn setting<'a>(value: &'a str, from_files: &[Secret]) -> &'a str {
+    if from_files.iter().any(|secret| secret.expose() == value) { REDACTED } else { value }
+}
+
+/// What a server says of the session is a setting of ours, repeated.
+fn hide_settings(details: &mut Details, from_files: &[Secret]) {
+    if let Details::Postgres(seen) = details {
+        for said in [&mut seen.user, &mut seen.database] {
+            *said = setting(said, from_files).to_owned();
+        }
     }
 }
 
@@ -36,6 +53,7 @@ impl Probe for Discreet {
             match outcome {
                 Ok(mut seen) => {
                     seen.warnings.iter_mut().for_each(|warning| *warning = self.secrets.hide(warning));
+                    hide_settings(&mut seen.details, &self.from_files);
                     Ok(seen)
                 }
                 // The hint is our own text and repeats nothing. Looked through, it would tell a password that is
@@ -54,8 +72,8 @@ impl Probe for Discreet {
 struct Secrets(Vec<Secret>);
 
 impl Secrets {
-    fn of(plan: &ProbePlan) -> Self {
-        let mut secrets: Vec<&Secret> = Vec::new();
+    fn of(plan: &ProbePlan, from_files: &[Secret]) -> Self {
+        let mut secrets: Vec<&Secret> = from_files.iter().collect();
         match plan {
             ProbePlan::Postgres(plan) => secrets.extend(plan.password()),
             ProbePlan::Redis(plan) => secrets.extend(plan.password()),
@@ -112,6 +130,13 @@ mod tests {
         assert_eq!(hidden(&["pa\"ss\u{e4}wort"], r#"got "pa\"ss\xc3\xa4wort""#), r#"got "***""#);
         assert_eq!(hidden(&["Bearer abcdefgh"], "auth: abcde… more"), "auth: ***… more");
         assert_eq!(hidden(&["long secret", "long"], "a long secret"), "a ***");
+    }
+
+    #[test]
+    fn a_setting_from_a_secret_file_is_hidden_where_the_server_repeats_it() {
+        let files = [Secret::new("app_user")];
+        assert_eq!(setting("app_user", &files), "***");
+        assert_eq!(setting("postgres", &files), "postgres");
     }
 
     #[test]

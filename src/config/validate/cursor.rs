@@ -9,6 +9,7 @@ use crate::config::errors::{ConfigError, Errors, quoted, quoted_address};
 use crate::config::host;
 use crate::config::origin::Origin;
 use crate::config::path::Path;
+use crate::config::secret::Secret;
 use crate::config::tree::{Content, Node};
 
 /// A place in the tree.
@@ -66,6 +67,12 @@ impl<'a> Cursor<'a> {
     /// Whether somebody else than we said it.
     pub(super) fn explicit(&self) -> bool {
         self.origin().is_some_and(|origin| *origin != Origin::Default)
+    }
+
+    /// What was read from secret files here and below.
+    pub(super) fn secret_texts(&self) -> Vec<Secret> {
+        let texts = self.node().map(|node| node.secret_texts()).unwrap_or_default();
+        texts.into_iter().map(Secret::new).collect()
     }
 
     /// Whether it holds the content of a secret file.

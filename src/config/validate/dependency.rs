@@ -171,6 +171,7 @@ fn resolve(
         policy: Arc::new(policy),
         connect_timeout: checking.connect_timeout,
         probe: missing.is_empty().then(|| probe.clone()),
+        from_secret_files: at.secret_texts(),
     };
     Some(Resolved { plan, checking, probe, missing })
 }

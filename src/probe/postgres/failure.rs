@@ -6,14 +6,13 @@ use std::io;
 use tokio_postgres::Error;
 use tokio_postgres::error::{DbError, SqlState};
 
-use crate::config::plan::PostgresPlan;
 use crate::health::{Failure, FailureKind, Phase};
 use crate::net::connect;
 
 /// The failure that a driver's error means.
-pub(super) fn classify(phase: Phase, error: &Error, plan: &PostgresPlan, encrypted: bool) -> Failure {
+pub(super) fn classify(phase: Phase, error: &Error, encrypted: bool) -> Failure {
     if let Some(said) = error.as_db_error() {
-        return of_server(phase, said, plan, encrypted);
+        return of_server(phase, said, encrypted);
     }
     if let Some(io) = connect::io_cause(error) {
         // Bytes that are no messages of the protocol come as an I/O error, too.
@@ -45,15 +44,13 @@ pub(super) fn classify(phase: Phase, error: &Error, plan: &PostgresPlan, encrypt
     Failure::new(phase, kind, cause)
 }
 
-fn of_server(phase: Phase, said: &DbError, plan: &PostgresPlan, encrypted: bool) -> Failure {
+fn of_server(phase: Phase, said: &DbError, encrypted: bool) -> Failure {
     let code = said.code();
     let fail = |kind| Failure::new(phase, kind, said.message()).with_code(code.code());
     if *code == SqlState::INVALID_PASSWORD {
-        let hint = format!(
-            "user {} or its password is wrong (the server does not tell which): compare them with the secret; it may have been rotated",
-            plan.user()
+        return fail(FailureKind::AuthFailed).with_hint(
+            "user or password is wrong (the server does not tell which): compare them with the secret; it may have been rotated",
         );
-        return fail(FailureKind::AuthFailed).with_hint(hint);
     }
     if *code == SqlState::INVALID_AUTHORIZATION_SPECIFICATION {
         return not_authorised(fail, said.message(), encrypted);
