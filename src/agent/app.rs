@@ -218,9 +218,4 @@ fn log_start(plan: &Plan, listener: &TcpListener, operator: Option<&TcpListener>
     for warning in plan.warnings() {
         tracing::warn!("{warning}");
     }
-    if enabled.is_empty() {
-        tracing::warn!(
-            "nothing is watched: set DATABASE_HOST, REDIS_HOST, API_PORT or MLFLOW_TRACKING_URI, or give a configuration by --config; until then the service is `up`"
-        );
-    }
 }

@@ -142,7 +142,7 @@ impl Registry {
 }
 
 fn log_transition(view: &DependencyView, transition: &Transition) {
-    /// Both levels have the same fields; tracing wants the level as a constant.
+    /// All levels have the same fields; tracing wants the level as a constant.
     macro_rules! line {
         ($level:ident) => {
             tracing::$level!(
@@ -157,9 +157,11 @@ fn log_transition(view: &DependencyView, transition: &Transition) {
             )
         };
     }
-    match transition.to {
-        State::Open => line!(warn),
-        State::HalfOpen | State::Closed => line!(info),
+    match (transition.from, transition.to) {
+        (State::Closed, State::Open) => line!(warn),
+        (_, State::Closed) => line!(info),
+        // An outage goes round here as long as it lasts.
+        (_, State::Open | State::HalfOpen) => line!(debug),
     }
 }
 
@@ -183,9 +185,11 @@ fn log_service(from: ServiceStatus, to: Told) {
             )
         };
     }
-    match status {
-        ServiceStatus::Up | ServiceStatus::Starting | ServiceStatus::Draining => line!(info),
-        ServiceStatus::Degraded | ServiceStatus::Down => line!(warn),
+    match (from, status) {
+        (_, ServiceStatus::Up | ServiceStatus::Starting | ServiceStatus::Draining) => line!(info),
+        // At a start, what is not critical may have its first result a moment later.
+        (ServiceStatus::Starting, ServiceStatus::Degraded) => line!(info),
+        (_, ServiceStatus::Degraded | ServiceStatus::Down) => line!(warn),
     }
 }
 

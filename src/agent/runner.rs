@@ -247,7 +247,13 @@ fn log_check(policy: &Policy, check: &Check, was_failing: bool) {
     }
     match check.failure() {
         Some(failure) if !was_failing => {
-            line!(warn, Some(failure), "check failed: {}; {}", failure.message, failure.hint);
+            line!(
+                warn,
+                Some(failure),
+                "check failed: {}; {}",
+                failure.message.trim_end_matches('.'),
+                failure.hint
+            );
         }
         Some(failure) => line!(debug, Some(failure), "check failed again: {}", failure.message),
         None if was_failing => line!(info, None::<&Failure>, "check succeeded again"),

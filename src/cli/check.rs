@@ -51,6 +51,9 @@ fn checked(
     let plan = load(Overrides::default())?;
     let log = plan.log();
     logging::for_command(log_wanted.then_some(log.filter().as_str()), *log.format())?;
+    for warning in plan.warnings() {
+        tell_error(&format!("{WARN}warning{WARN:#}: {warning}"));
+    }
     let wanted = select(&plan, &arguments.names)?;
     let runtime = runtime(1).map_err(|error| {
         tell_error(&format!("error: nothing can be checked: {error}"));

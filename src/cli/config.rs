@@ -85,7 +85,7 @@ fn checked(plan: &Plan) -> String {
                     .map(|span| Cell::from(format!("{:.1}s", span.as_secs_f64()))),
             );
             row.push(match &policy.disabled {
-                Some(reason) => Cell::styled(format!("disabled: {reason}"), FAINT),
+                Some(reason) => Cell::styled(reason.as_str(), FAINT),
                 None => Cell::from(policy.target.as_str()),
             });
             row

@@ -1,5 +1,6 @@
 //! `sickbay healthcheck`: asks a running agent. Runs in an image without a shell or curl, many times an hour;
-//! so it starts no runtime, and reads no configuration.
+//! so it starts no runtime, and reads no configuration unless a file is given that may say where the agent
+//! listens.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -11,6 +12,7 @@ use super::{Exit, reachable, tell, tell_error};
 use crate::clock::Stopwatch;
 use crate::config::Env;
 use crate::config::duration::parse_duration;
+use crate::config::{Overrides, Plan};
 
 /// An answer is a few hundred bytes; more is not ours.
 const ANSWER_MAX: usize = 64 * 1024;
@@ -20,7 +22,7 @@ pub(super) struct Arguments {
     /// The question to ask
     #[arg(long, value_enum, default_value_t = Group::Live)]
     group: Group,
-    /// The agent's address [default: SICKBAY_LISTEN, else 127.0.0.1:8686]
+    /// The agent's address [default: SICKBAY_LISTEN, else what a --config says, else 127.0.0.1:8686]
     #[arg(long, value_name = "ADDRESS:PORT")]
     address: Option<SocketAddr>,
     /// How long the whole may take
@@ -35,7 +37,7 @@ enum Group {
     Live,
     /// Can this task serve?
     Ready,
-    /// Would taking this task out help?
+    /// Should this task stay in the load balancer?
     Alb,
     /// Has every critical dependency succeeded once?
     Startup,
@@ -58,8 +60,14 @@ fn duration(text: &str) -> Result<Duration, String> {
         .ok_or_else(|| "a duration with its unit is allowed, such as 2s or 500ms".to_owned())
 }
 
-pub(super) fn run(arguments: &Arguments, environment: &Env) -> Exit {
-    let address = match address(arguments.address, environment) {
+/// Asks, at the address that was given, or where the agent was told to listen. `load` is there where a
+/// configuration file is.
+pub(super) fn run(
+    arguments: &Arguments,
+    environment: &Env,
+    load: Option<impl FnOnce(Overrides) -> Result<Plan, Exit>>,
+) -> Exit {
+    let address = match address(arguments.address, environment, load) {
         Ok(address) => address,
         Err(error) => {
             tell_error(&error);
@@ -78,24 +86,36 @@ pub(super) fn run(arguments: &Arguments, environment: &Env) -> Exit {
         }
         Err(error) => {
             tell_error(&format!(
-                "error: {path} of {address} cannot be asked: {error}; is the agent running, and is this its address? (--address, SICKBAY_LISTEN)"
+                "error: {path} of {address} cannot be asked: {error}; is the agent running, and is this its address? (--address, SICKBAY_LISTEN, `server.listen` of a --config)"
             ));
             Exit::NotWell
         }
     }
 }
 
-fn address(given: Option<SocketAddr>, environment: &Env) -> Result<SocketAddr, String> {
+fn address(
+    given: Option<SocketAddr>,
+    environment: &Env,
+    load: Option<impl FnOnce(Overrides) -> Result<Plan, Exit>>,
+) -> Result<SocketAddr, String> {
     const DEFAULT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8686);
     if let Some(given) = given {
         return Ok(given);
     }
-    match environment.get("SICKBAY_LISTEN").filter(|listen| !listen.is_empty()) {
-        None => Ok(DEFAULT),
-        Some(listen) => listen.to_string_lossy().parse().map(reachable).map_err(|_| {
+    if let Some(listen) = environment.get("SICKBAY_LISTEN").filter(|listen| !listen.is_empty()) {
+        return listen.to_string_lossy().parse().map(reachable).map_err(|_| {
             let listen = listen.display();
             format!("error: SICKBAY_LISTEN: \"{listen}\" is not an address and port, such as 0.0.0.0:8686")
-        }),
+        });
+    }
+    let Some(load) = load else { return Ok(DEFAULT) };
+    match load(Overrides::default()) {
+        Ok(plan) => Ok(reachable(*plan.server().listen())),
+        // All that is wrong with it has been told.
+        Err(_) => {
+            Err("error: where the agent listens cannot be told from this configuration; give --address"
+                .into())
+        }
     }
 }
 
@@ -166,6 +186,7 @@ mod tests {
     #[test]
     fn follows_where_the_agent_listens() {
         let listen = |text: &str| Env::from([("SICKBAY_LISTEN".to_owned(), text.into())]);
+        let address = |given, environment: &Env| address(given, environment, None::<fn(_) -> _>);
         assert_eq!(address(None, &listen("0.0.0.0:9000")).unwrap().to_string(), "127.0.0.1:9000");
         assert_eq!(address(None, &listen("[::]:9000")).unwrap().to_string(), "[::1]:9000");
         assert_eq!(address(None, &listen("")).unwrap().to_string(), "127.0.0.1:8686");

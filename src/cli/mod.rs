@@ -107,11 +107,15 @@ pub fn main() -> ExitCode {
         Err(error) => return usage(&error),
     };
     let environment = environment();
+    let a_file_is_given =
+        !config.is_empty() || environment.get("SICKBAY_CONFIG").is_some_and(|file| !file.is_empty());
     let load = |overrides| load(config, environment.clone(), overrides);
     let exit = match command {
         Command::Run(arguments) => run::run(arguments, load),
         Command::Check(arguments) => check::run(&arguments, load, environment.contains_key("SICKBAY_LOG")),
-        Command::Healthcheck(arguments) => healthcheck::run(&arguments, &environment),
+        Command::Healthcheck(arguments) => {
+            healthcheck::run(&arguments, &environment, a_file_is_given.then_some(load))
+        }
         Command::Config(arguments) => config::run(&arguments, load),
     };
     exit.into()

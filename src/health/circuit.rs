@@ -86,6 +86,7 @@ pub enum Reason {
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::FailureThreshold { failures: 1, last } => write!(f, "a check failed by {last}"),
             Self::FailureThreshold { failures, last } => {
                 write!(f, "{failures} failed checks in a row, the last by {last}")
             }
@@ -93,6 +94,7 @@ impl fmt::Display for Reason {
             Self::AddressesChanged => f.write_str("the name resolves to new addresses"),
             Self::Requested => f.write_str("a check was asked for"),
             Self::TrialFailed(kind) => write!(f, "a trial failed by {kind}"),
+            Self::SuccessThreshold { successes: 1 } => f.write_str("a trial succeeded"),
             Self::SuccessThreshold { successes } => write!(f, "{successes} trials in a row succeeded"),
         }
     }

@@ -144,7 +144,7 @@ impl DependencyView {
                 last.latency, self.policy.slow_after
             ));
         }
-        if self.flaky {
+        if last.ok() && self.flaky {
             warnings.push("flaky: more than 20 % of the attempts of the last 5 minutes failed".into());
         }
         warnings

@@ -4,7 +4,7 @@
 //! | --- | --- | --- |
 //! | `/health/live`, `/livez` | everybody | does the agent itself work |
 //! | `/health/ready`, `/readyz` | everybody | can this task serve |
-//! | `/health/alb` | everybody | would taking this task out help |
+//! | `/health/alb` | everybody | should this task stay in the load balancer |
 //! | `/health/startup` | everybody | has every critical dependency succeeded once |
 //! | `/health` | everybody | health+json |
 //! | `/health/detailed` | operators | everything |

@@ -147,7 +147,7 @@ impl Tls {
                 None => "the system's authorities".to_owned(),
             };
             format!(
-                "the certificate is not signed by {trusted}: for RDS use the bundle from truststore.pki.rds.amazonaws.com"
+                "the certificate is not signed by {trusted}: set `root_cert` (for PostgreSQL also DATABASE_SSLROOTCERT) to the file of the authority; for RDS that is the bundle from truststore.pki.rds.amazonaws.com"
             )
         };
         Failure::new(Phase::Tls, FailureKind::TlsCertificate, format!("{host}: {reason}")).with_hint(hint)

@@ -14,7 +14,7 @@ use hyper::{HeaderMap, Request, Response, header};
 use hyper_util::rt::TokioIo;
 use url::Position;
 
-use super::{Probe, cut_after_handshake, shown, tls};
+use super::{Probe, cut_before_an_answer, shown, tls};
 use crate::clock::Deadline;
 use crate::config::plan::HttpPlan;
 use crate::health::observation::HttpDetails;
@@ -55,7 +55,7 @@ impl Http {
                 Failure { message, ..failure }
             }
             Some(_) => failure,
-            None => cut_after_handshake(failure, over_tls),
+            None => cut_before_an_answer(failure, over_tls),
         })?;
         let details = Details::Http(HttpDetails { status_code, body_bytes, tls: dialed.tls });
         Ok(Observation { details, warnings: Vec::new() })

@@ -120,15 +120,18 @@ fn set(is_set: bool) -> &'static str {
     if is_set { "set" } else { "none" }
 }
 
-/// The failure, with a better hint where a TLS session was cut before it carried an answer: in TLS 1.3 that is
-/// how a server refuses a client for want of a certificate.
-fn cut_after_handshake(failure: Failure, over_tls: bool) -> Failure {
-    if over_tls && failure.kind == FailureKind::ConnectReset {
-        return failure.with_hint(
+/// The failure, with a better hint where the connection was cut before it carried an answer. Over TLS 1.3 that
+/// is how a server refuses a client for want of a certificate; without TLS, how one that wants it does.
+fn cut_before_an_answer(failure: Failure, over_tls: bool) -> Failure {
+    match (failure.kind, over_tls) {
+        (FailureKind::ConnectReset, true) => failure.with_hint(
             "the connection was cut right after the TLS handshake: the server may require a client certificate, which is not supported yet",
-        );
+        ),
+        (FailureKind::ConnectReset, false) => failure.with_hint(
+            "the connection was cut before anything was answered: check the port; if it takes only TLS, turn TLS on (for Redis REDIS_TLS=true, for HTTP an https URL)",
+        ),
+        _ => failure,
     }
-    failure
 }
 
 /// What a peer sent, as it can be shown in a message: short, printable, on one line.

@@ -11,7 +11,7 @@ use tokio_util::task::AbortOnDropHandle;
 use first_words::{FirstWords, Heard};
 
 use super::pooled::{Keep, Pooled, Protocol, Session, Trouble};
-use super::{cut_after_handshake, tls};
+use super::{cut_before_an_answer, tls};
 use crate::clock::Deadline;
 use crate::config::plan::{RedisPlan, Role};
 use crate::health::observation::RedisDetails;
@@ -77,7 +77,7 @@ impl Protocol for Redis {
                 let result = auth.query_async::<()>(&mut client).await;
                 result.map_err(|error| {
                     let failure = failure_or_first_words(Phase::Auth, &error, &words);
-                    cut_after_handshake(failure, dialed.tls.is_some())
+                    cut_before_an_answer(failure, dialed.tls.is_some())
                 })
             };
             trace.phase(Phase::Auth, deadline, log_in).await?;
@@ -98,8 +98,11 @@ impl Protocol for Redis {
             Ok(Ok(info)) => info,
             Ok(Err(error)) if error.is_connection_dropped() || error.is_io_error() => {
                 let said = failure_or_first_words(Phase::Query, &error, &session.words);
-                let early = session.tls.is_some() && !session.answered;
-                return Err(Trouble::Broken(cut_after_handshake(said, early)));
+                let said = match session.answered {
+                    true => said,
+                    false => cut_before_an_answer(said, session.tls.is_some()),
+                };
+                return Err(Trouble::Broken(said));
             }
             Ok(Err(error)) => return Err(Trouble::Answered(failure(Phase::Query, &error))),
             Err(silent) => {

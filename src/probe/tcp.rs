@@ -3,7 +3,7 @@
 use futures_util::future::BoxFuture;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::{Probe, cut_after_handshake, shown, tls};
+use super::{Probe, cut_before_an_answer, shown, tls};
 use crate::clock::Deadline;
 use crate::config::plan::TcpPlan;
 use crate::health::observation::TcpDetails;
@@ -38,7 +38,7 @@ impl Tcp {
                 (FailureKind::Timeout, Some(expected)) if !received.is_empty() => {
                     unexpected(expected, &received)
                 }
-                _ => cut_after_handshake(failure, dialed.tls.is_some()),
+                _ => cut_before_an_answer(failure, dialed.tls.is_some()),
             })?;
         }
         let details = Details::Tcp(TcpDetails { peer: trace.address, tls: dialed.tls });

@@ -171,8 +171,8 @@ async fn credentials_that_are_wrong_or_missing_are_told_and_tried_once() {
     .await;
     assert_eq!((failure(&seen["good"]), failure(&seen["trusted"])), (WELL, WELL), "{seen:#}");
     for (name, code, hint) in [
-        ("wrong-password", "28P01", "user postgres or its password is wrong"),
-        ("wrong-user", "28P01", "user nobody-here or its password is wrong"),
+        ("wrong-password", "28P01", "user or password is wrong"),
+        ("wrong-user", "28P01", "user or password is wrong"),
         ("no-password", "-", "set DATABASE_PASSWORD"),
     ] {
         assert_eq!(failure(&seen[name]), ["auth", "auth_failed", code], "{name}: {seen:#}");

@@ -171,6 +171,12 @@ if [ $# -gt 0 ]; then
         hang) signal_all STOP "$2" ;;
         wake) signal_all CONT "$2" ;;
     esac
+    case $1 in
+        stop) echo "$2 is stopped: connections are refused. Undo: $0 start $2" ;;
+        start) echo "$2 runs." ;;
+        hang) echo "$2 hangs: connections are accepted and not answered. Undo: $0 wake $2" ;;
+        wake) echo "$2 goes on." ;;
+    esac
     exit
 fi
 
@@ -190,6 +196,11 @@ fi
 
 cargo build --locked
 
+# A shell that has sourced the environment of an earlier playground still points at servers that are gone.
+if [ -n "${SICKBAY_PLAYGROUND-}" ]; then
+    unset DATABASE_HOST DATABASE_PORT DATABASE_USER DATABASE_PASSWORD REDIS_HOST REDIS_PORT SICKBAY_LISTEN
+fi
+
 playground=$$
 agent=
 own_servers=no
@@ -201,9 +212,6 @@ end() {
     trap '' INT TERM
     if [ -n "$agent" ] && kill -0 "$agent" 2>/dev/null; then
         echo "Stopping"
-        # The first signal begins the drain, the second ends it: nobody is served here.
-        kill "$agent" 2>/dev/null || true
-        sleep 0.2
         kill "$agent" 2>/dev/null || true
         while kill -0 "$agent" 2>/dev/null && [ $((tries -= 1)) -gt 0 ]; do sleep 0.05; done
         kill -KILL "$agent" 2>/dev/null || true
@@ -229,7 +237,8 @@ if [ "$own_servers" = yes ]; then
     password=$(od -An -N16 -tx1 /dev/urandom | tr -d ' \n')
     make_servers
     # What the caller's shell may have set for servers of its own.
-    others=(DATABASE_SSLMODE DATABASE_SSLROOTCERT REDIS_URL REDIS_USERNAME REDIS_PASSWORD REDIS_TLS)
+    others=(DATABASE_URL DATABASE_NAME DATABASE_SSLMODE DATABASE_SSLROOTCERT
+        REDIS_URL REDIS_USERNAME REDIS_PASSWORD REDIS_TLS)
     unset "${others[@]}"
     echo "unset ${others[*]}" >>.run/env
     give DATABASE_HOST 127.0.0.1
@@ -238,6 +247,7 @@ if [ "$own_servers" = yes ]; then
     give DATABASE_PASSWORD "$password"
     give REDIS_HOST 127.0.0.1
     give REDIS_PORT "$redis_port"
+    give SICKBAY_PLAYGROUND yes
 fi
 listen=${SICKBAY_LISTEN-}
 if [ -z "$listen" ]; then
@@ -249,6 +259,8 @@ if [ -z "$listen" ]; then
 fi
 give SICKBAY_LISTEN "$listen"
 export SICKBAY_LOG_FORMAT=${SICKBAY_LOG_FORMAT-text}
+# No load balancer has to notice that this agent goes.
+export SICKBAY_DRAIN=${SICKBAY_DRAIN-0s}
 
 if [ "$own_servers" = yes ]; then
     cat <<TEXT
@@ -289,29 +301,38 @@ base=http://localhost:${listen##*:}
 cat <<TEXT
 
   $base/health/ready      can this task serve?
-  $base/health/alb        would replacing it help?
+  $base/health/alb        should it stay in the load balancer?
   $base/health/detailed   everything
   $base/circuits          the circuit breakers
 
-In another terminal, from this folder:
-
-  source .run/env && $binary check
 TEXT
 if [ "$own_servers" = yes ]; then
     cat <<TEXT
-  DATABASE_NAME=mlflow $binary check database   # after 'source .run/env': a wrong name
+In another terminal, from this folder:
 
-Break it and watch (redis works the same):
+  source .run/env
+  $binary check
+  DATABASE_NAME=mlflow $binary check database   # a wrong name
 
-  tests/support/playground.sh stop postgres    # refused;              undo: start postgres
-  tests/support/playground.sh hang postgres    # accepts, mute;        undo: wake postgres
+Break it (redis works the same) and watch /health/ready, /health/alb and the log here:
 
-By hand:
+  tests/support/playground.sh stop postgres    # refused;         undo: start postgres
+  tests/support/playground.sh hang postgres    # accepts, mute;   undo: wake postgres
+  watch -n 1 curl -si $base/health/ready
 
-  kill -STOP $(processes_of postgres | xargs)   # PostgreSQL hangs; kill -CONT wakes it
-  kill -STOP $(processes_of redis)   # the same for Redis
+A check comes every 10 s, and five failed ones in a row open the circuit: /health/ready is 503 after some
+50 s, /health/alb stays 200. Once the server is back, trials close the circuit within some 70 s.
+
+Ctrl-C stops and removes all of it.
+
+TEXT
+else
+    cat <<TEXT
+In another terminal, with the same variables set: $binary check
+
+Ctrl-C stops the agent; your servers are left alone.
+
 TEXT
 fi
-printf '\nCtrl-C stops and removes all of it.\n\n'
 
 agent_ended

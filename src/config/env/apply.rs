@@ -37,6 +37,7 @@ pub(in crate::config) fn apply(root: &mut Node, env: &Env, errors: &Errors) -> S
     VARIABLES.iter().for_each(|variable| layer.variable(variable));
     layer.api_health_path();
     layer.dns_name();
+    layer.misspelt(env);
     layer.said
 }
 
@@ -100,6 +101,22 @@ impl<'a> Layer<'a> {
                 }
             }
             Sets::Several => {}
+        }
+    }
+
+    /// A variable whose name is almost that of one of ours which is not set. The task's other containers have
+    /// variables, too: what is not that near is none of our business.
+    fn misspelt(&mut self, env: &Env) {
+        let known = |name: &str| VARIABLES.iter().any(|variable| variable.name == name);
+        let ours: Vec<&str> = VARIABLES.iter().map(|variable| variable.name).collect();
+        for name in env.keys().filter(|name| !known(name)) {
+            let near = |ours: &&&str| {
+                let allowed = if ours.len() < 10 { 1 } else { 2 };
+                self.value(ours).is_none() && strsim::damerau_levenshtein(name, ours) <= allowed
+            };
+            if let Some(ours) = ours.iter().find(near) {
+                self.said.warnings.push(format!("{name} is not read: did you mean {ours}?"));
+            }
         }
     }
 

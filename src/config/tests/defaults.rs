@@ -23,7 +23,7 @@ fn without_anything() {
     assert_eq!(server.listen().to_string(), "0.0.0.0:8686");
     assert_eq!((server.operator_listen(), server.admin_token(), *server.drain()), (&None, &None, s(20)));
     assert_eq!((plan.log().filter().as_str(), *plan.log().format()), ("info", None));
-    assert_eq!(plan.warnings(), [] as [&str; 0]);
+    assert_eq!(plan.warnings(), [NOTHING]);
 
     let reasons: Vec<_> = plan
         .dependencies()

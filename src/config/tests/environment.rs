@@ -271,7 +271,10 @@ fn mlflow_is_a_server_or_is_not_checked() {
     for uri in ["file:///mlruns", "./mlruns", "sqlite:///x.db", "databricks", "httpx://h"] {
         let plan = super::plan(&[], &[("MLFLOW_TRACKING_URI", uri)]);
         assert_eq!(disabled(&plan, "mlflow").as_deref(), Some("MLFLOW_TRACKING_URI is not an HTTP address"));
-        assert_eq!(plan.warnings(), ["mlflow is disabled: MLFLOW_TRACKING_URI is not an HTTP address"]);
+        assert_eq!(
+            plan.warnings(),
+            ["mlflow is disabled: MLFLOW_TRACKING_URI is not an HTTP address", NOTHING]
+        );
     }
 }
 
@@ -307,6 +310,7 @@ fn what_is_not_built_is_said_and_not_passed_over() {
         [
             "CLOUDWATCH_ENABLED does nothing: CloudWatch metrics are not yet supported in this version",
             "EVENTS_ENABLED does nothing: transitions published to Redis are not yet supported in this version",
+            NOTHING,
         ]
     );
 }
@@ -344,4 +348,17 @@ fn the_rest_sets_its_fields() {
     assert_eq!(plan.server().operator_listen().unwrap().port(), 8687);
     assert_eq!(plan.effective()["server"]["admin_token"], "***");
     assert_eq!((plan.service().name().as_str(), plan.service().environment().as_str()), ("shop", "staging"));
+}
+
+#[test]
+fn a_variable_that_is_almost_one_of_ours_is_warned_about_and_others_are_let_be() {
+    let warned = |env: &[(&str, &str)]| super::plan(&[], env).warnings().to_vec();
+    let said = warned(&[("DATABASE_HSOT", "db"), ("SICKBAY_LISTN", "x"), ("DB_HOST", "x"), ("PATH", "/bin")]);
+    let near = |name: &str, ours: &str| format!("{name} is not read: did you mean {ours}?");
+    assert_eq!(
+        said,
+        [near("DATABASE_HSOT", "DATABASE_HOST"), near("SICKBAY_LISTN", "SICKBAY_LISTEN"), NOTHING.into()]
+    );
+    let set = warned(&[("DATABASE_HOST", "127.0.0.1"), ("DATABASE_HOSTS", "a,b")]);
+    assert_eq!(set, [] as [&str; 0], "where ours is set, theirs is meant");
 }

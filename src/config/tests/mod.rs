@@ -62,6 +62,9 @@ fn errors(texts: &[&str], env: &[(&str, &str)]) -> Vec<String> {
     errors.to_string().lines().map(|line| files.plain(line)).collect()
 }
 
+/// What every plan without an enabled dependency is warned about.
+const NOTHING: &str = "nothing is watched: set DATABASE_HOST, REDIS_HOST, API_PORT or MLFLOW_TRACKING_URI, or give a configuration file; until then the service is `up`";
+
 fn dependency<'a>(plan: &'a Plan, name: &str) -> &'a DependencyPlan {
     plan.dependencies().iter().find(|dependency| dependency.policy().name.as_str() == name).unwrap()
 }

@@ -474,7 +474,10 @@ fn a_password_to_an_unverified_server_is_warned_about() {
     let warnings = |fields: &str| {
         plan(&[&format!("dependencies: [{{name: x, impact: none, password: p, {fields}}}]")], &[])
             .warnings()
-            .to_vec()
+            .iter()
+            .filter(|warning| *warning != NOTHING)
+            .cloned()
+            .collect::<Vec<_>>()
     };
     let postgres =
         "x: the password goes to a server that is not verified; sslmode is `prefer`, set `verify-full`";
@@ -599,5 +602,22 @@ fn a_file_of_nothing_but_errors_ends_soon() {
         let found = of_file(&text);
         assert_eq!(found.len(), 101);
         assert_eq!(found[100], "more than 100 errors; correct these first");
+    }
+}
+
+#[test]
+fn a_log_filter_of_a_word_that_is_no_level_is_refused() {
+    let allowed = "a level, or levels by target: `info`, `sickbay=debug,warn`";
+    for (filter, advice) in
+        [("debg", "; did you mean `debug`?"), ("info,wran", "; did you mean `warn`?"), ("verbose", "")]
+    {
+        let word = filter.rsplit(',').next().unwrap();
+        let expected = format!(
+            "error: `{word}` is no level, at log.filter (variable SICKBAY_LOG); allowed: {allowed}{advice}"
+        );
+        assert_eq!(errors(&[], &[("SICKBAY_LOG", filter)]), [expected]);
+    }
+    for fine in ["info", "WARN", "sickbay", "sickbay::probe", "sickbay=debug,warn", "off"] {
+        assert_eq!(plan(&[], &[("SICKBAY_LOG", fine)]).log().filter(), fine);
     }
 }

@@ -8,11 +8,12 @@ const MARK: &str = "hunter2";
 fn marked(files: &Files) -> String {
     let file = files.add("secret", &format!("{MARK}\n"));
     let from_file = format!("\"${{file:{file}}}\"");
+    let filter = files.add("filter", &format!("{MARK}=info"));
     let one = files.add("one", "1");
     let duration = files.add("duration", "7s");
     format!(
         "server: {{admin_token: {MARK}}}
-log: {{filter: {from_file}}}
+log: {{filter: \"${{file:{filter}}}\"}}
 defaults: {{interval: \"${{file:{duration}}}\"}}
 dependencies:
   - {{name: database, host: {from_file}, user: {from_file}, database: {from_file}, password: {MARK}}}

@@ -20,7 +20,7 @@ use cursor::Cursor;
 use super::Secret;
 use super::decode::decode;
 use super::effective;
-use super::errors::{ConfigError, Errors};
+use super::errors::{ConfigError, Errors, similar};
 use super::layers::Layers;
 use super::path::Path;
 use super::plan::{LogPlan, Plan, ServerPlan, ServicePlan};
@@ -45,6 +45,14 @@ pub(super) fn validate(mut layers: Layers, errors: &Errors) -> Plan {
         &root.key("dependencies"),
         &mut warnings,
     );
+
+    if dependencies.iter().all(|resolved| !resolved.plan.policy.enabled()) {
+        warnings.push(
+            "nothing is watched: set DATABASE_HOST, REDIS_HOST, API_PORT or MLFLOW_TRACKING_URI, or give a \
+             configuration file; until then the service is `up`"
+                .to_owned(),
+        );
+    }
 
     let view = effective::view(&service, &server, &log, &defaults, &dependencies, &layers.root);
     let dependencies = dependencies.into_iter().map(|resolved| resolved.plan).collect();
@@ -126,11 +134,26 @@ fn collide(a: SocketAddr, b: SocketAddr) -> bool {
 fn log(raw: RawLog, at: &Cursor<'_>) -> LogPlan {
     let at = at.key("filter");
     let filter = given(raw.filter, &at).unwrap_or_default();
+    let allowed = "a level, or levels by target: `info`, `sickbay=debug,warn`";
     if tracing_subscriber::EnvFilter::try_new(&filter).is_err() {
         let what = format!("{} is no log filter", at.shown(&filter));
-        at.refuse(
-            ConfigError::new(what).allowed("a level, or levels by target: `info`, `sickbay=debug,warn`"),
-        );
+        at.refuse(ConfigError::new(what).allowed(allowed));
+    } else if let Some(word) = filter.split(',').map(str::trim).find(|word| looks_like_a_level(word)) {
+        // To the filter it is a target like any other: it would turn every other line off.
+        let error = ConfigError::new(format!("{} is no level", at.shown(word))).allowed(allowed);
+        at.refuse(match similar(word, LEVELS) {
+            Some(level) => error.advice(format!("did you mean `{level}`?")),
+            None => error,
+        });
     }
     LogPlan { filter, format: raw.format }
+}
+
+const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+
+/// A word by itself is meant as a level, unless it names a module.
+fn looks_like_a_level(word: &str) -> bool {
+    let is_level = LEVELS.iter().any(|level| word.eq_ignore_ascii_case(level));
+    let is_target = word.contains("::") || word.contains('=') || word.contains('[') || word == "sickbay";
+    !word.is_empty() && !is_level && !is_target
 }
