@@ -14,7 +14,10 @@ use crate::support::http::{Answer, HttpServer};
 use crate::support::tcp::{self, Peer};
 
 fn at(name: &str, url: impl Into<String>, more: Value) -> Value {
-    let mut base = impatient(json!({"url": url.into(), "retry": {"attempts": 1}}));
+    let mut base = json!({"url": url.into(), "retry": {"attempts": 1}});
+    if ["slow", "never", "hung-head", "hung-body", "silent"].contains(&name) {
+        base = impatient(base);
+    }
     base.as_object_mut().expect("a map").extend(more.as_object().expect("a map").clone());
     on("http", name, base)
 }

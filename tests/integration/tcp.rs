@@ -11,7 +11,10 @@ use crate::support::http::acceptor;
 use crate::support::tcp::{self, Peer};
 
 fn at(name: &str, address: SocketAddr, more: Value) -> Value {
-    let mut base = impatient(json!({"host": "127.0.0.1", "port": address.port()}));
+    let mut base = json!({"host": "127.0.0.1", "port": address.port()});
+    if ["silent", "mute", "wrong-and-waits", "repeats"].contains(&name) {
+        base = impatient(base);
+    }
     base.as_object_mut().expect("a map").extend(more.as_object().expect("a map").clone());
     on("tcp", name, base)
 }
