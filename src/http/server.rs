@@ -24,7 +24,7 @@ use super::state::State;
 use crate::clock::Heartbeat;
 
 /// A request's head must be complete after this long; it also ends idle kept-alive connections.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
+const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Connections at a time, for each listener; the next ones wait in the kernel's queue.
 const CONNECTIONS_MAX: usize = 1024;

@@ -1,8 +1,8 @@
 //! A socket becomes a TLS session, by native-tls.
 
 use std::io;
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use native_tls::{Certificate, TlsConnector};
 use tokio::net::TcpStream;
@@ -34,8 +34,10 @@ pub struct Tls {
     root_cert: Option<PathBuf>,
     /// Loading the authorities takes milliseconds, so it is done once, and again after the peer's certificate
     /// was not accepted: the file may have been replaced.
-    connector: Mutex<Option<Arc<tokio_native_tls::TlsConnector>>>,
+    connector: Mutex<Option<Arc<Connector>>>,
 }
+
+type Connector = tokio_native_tls::TlsConnector;
 
 impl Tls {
     /// Verifies against the authorities in `root_cert` (PEM), or else against the system's.
@@ -45,7 +47,7 @@ impl Tls {
 
     /// The handshake, as a client of `host` (also sent as SNI).
     pub async fn handshake(&self, host: &str, stream: TcpStream) -> Result<(Session, TlsDetails), Failure> {
-        let connector = self.connector()?;
+        let connector = self.connector().await?;
         match connector.connect(host, Overheard::new(stream)).await {
             Ok(session) => {
                 let details = self.describe(&session);
@@ -61,54 +63,20 @@ impl Tls {
         }
     }
 
-    fn slot(&self) -> std::sync::MutexGuard<'_, Option<Arc<tokio_native_tls::TlsConnector>>> {
+    fn slot(&self) -> MutexGuard<'_, Option<Arc<Connector>>> {
         self.connector.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn connector(&self) -> Result<Arc<tokio_native_tls::TlsConnector>, Failure> {
+    async fn connector(&self) -> Result<Arc<Connector>, Failure> {
         if let Some(connector) = &*self.slot() {
             return Ok(Arc::clone(connector));
         }
-        let mut builder = TlsConnector::builder();
-        if let Some(path) = &self.root_cert {
-            let certificates = std::fs::read(path)
-                .map_err(|error| error.to_string())
-                .and_then(|pem| Certificate::stack_from_pem(&pem).map_err(|error| error.to_string()))
-                .map_err(|why| self.unusable_root_cert(&why))?;
-            if certificates.is_empty() {
-                return Err(self.unusable_root_cert("it holds no certificate"));
-            }
-            builder.disable_built_in_roots(true);
-            for certificate in certificates {
-                builder.add_root_certificate(certificate);
-            }
-        }
-        match self.verification {
-            Verification::Full => {}
-            Verification::Chain => {
-                builder.danger_accept_invalid_hostnames(true);
-            }
-            Verification::None => {
-                builder.danger_accept_invalid_certs(true);
-                builder.danger_accept_invalid_hostnames(true);
-            }
-        }
-        let connector = builder.build().map_err(|error| {
-            Failure::new(Phase::Tls, FailureKind::Internal, format!("TLS could not be set up: {error}"))
-        })?;
-        let connector = Arc::new(tokio_native_tls::TlsConnector::from(connector));
+        let (verification, root_cert) = (self.verification, self.root_cert.clone());
+        // Files are read and parsed: not on a thread that others wait for.
+        let built = tokio::task::spawn_blocking(move || build(verification, root_cert.as_deref())).await;
+        let connector = Arc::new(built.unwrap_or_else(|error| Err(cannot_set_up(&error)))?);
         *self.slot() = Some(Arc::clone(&connector));
         Ok(connector)
-    }
-
-    fn unusable_root_cert(&self, why: &str) -> Failure {
-        let path = self.root_cert.as_deref().unwrap_or(std::path::Path::new("")).display();
-        Failure::new(
-            Phase::Tls,
-            FailureKind::TlsCertificate,
-            format!("the CA file {path} cannot be used: {why}"),
-        )
-        .with_hint("check that the file is in the image or mounted, readable, and holds PEM certificates")
     }
 
     fn describe(&self, session: &Session) -> TlsDetails {
@@ -152,6 +120,43 @@ impl Tls {
         };
         Failure::new(Phase::Tls, FailureKind::TlsCertificate, format!("{host}: {reason}")).with_hint(hint)
     }
+}
+
+fn build(verification: Verification, root_cert: Option<&Path>) -> Result<Connector, Failure> {
+    let mut builder = TlsConnector::builder();
+    if let Some(path) = root_cert {
+        builder.disable_built_in_roots(true);
+        for certificate in authorities(path).map_err(|why| unusable(path, &why))? {
+            builder.add_root_certificate(certificate);
+        }
+    }
+    match verification {
+        Verification::Full => {}
+        Verification::Chain => {
+            builder.danger_accept_invalid_hostnames(true);
+        }
+        Verification::None => {
+            builder.danger_accept_invalid_certs(true);
+            builder.danger_accept_invalid_hostnames(true);
+        }
+    }
+    builder.build().map(Connector::from).map_err(|error| cannot_set_up(&error))
+}
+
+fn authorities(path: &Path) -> Result<Vec<Certificate>, String> {
+    let pem = std::fs::read(path).map_err(|error| error.to_string())?;
+    let certificates = Certificate::stack_from_pem(&pem).map_err(|error| error.to_string())?;
+    if certificates.is_empty() { Err("it holds no certificate".to_owned()) } else { Ok(certificates) }
+}
+
+fn unusable(path: &Path, why: &str) -> Failure {
+    let message = format!("the CA file {} cannot be used: {why}", path.display());
+    Failure::new(Phase::Tls, FailureKind::TlsCertificate, message)
+        .with_hint("check that the file is in the image or mounted, readable, and holds PEM certificates")
+}
+
+fn cannot_set_up(error: &dyn std::error::Error) -> Failure {
+    Failure::new(Phase::Tls, FailureKind::Internal, format!("TLS could not be set up: {error}"))
 }
 
 /// When a certificate (DER) ends.

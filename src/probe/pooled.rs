@@ -18,7 +18,7 @@ use tokio::task::JoinHandle;
 
 use super::{GOODBYE, Probe};
 use crate::clock::Deadline;
-use crate::health::{Failure, Observation, Outcome, PoolStats};
+use crate::health::{Failure, FailureKind, Observation, Outcome, PoolStats};
 use crate::net::Trace;
 
 /// What a protocol with sessions can do.
@@ -95,6 +95,7 @@ impl<P: Protocol> Pooled<P> {
     async fn check(&mut self, deadline: Deadline, trace: &mut Trace) -> Outcome {
         self.uses = self.uses.saturating_add(1);
         let mut old = self.kept.take();
+        let mut before = None;
         if self.uses < self.keep.renew_every
             && let Some(mut kept) = old.take()
         {
@@ -111,6 +112,7 @@ impl<P: Protocol> Pooled<P> {
                     if deadline.remaining().is_zero() {
                         return Err(failure);
                     }
+                    before = Some(failure);
                 }
             }
         }
@@ -124,7 +126,15 @@ impl<P: Protocol> Pooled<P> {
         }
         let result = self.renew(deadline, trace).await;
         self.dismiss(old);
-        result
+        result.map_err(|failure| match before {
+            // Both together tell more than either: the server went silent, and nobody else can reach it.
+            Some(before) if before.kind == FailureKind::QueryTimeout => {
+                let message =
+                    format!("{}; before that, the kept connection had gone silent", failure.message);
+                Failure { message, ..failure }
+            }
+            _ => failure,
+        })
     }
 
     /// Makes a new session and asks over it; it is kept where that works.
