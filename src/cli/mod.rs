@@ -126,7 +126,7 @@ pub fn main() -> ExitCode {
 fn usage(error: &clap::Error) -> ExitCode {
     // Where nothing can be printed there is nobody to tell.
     let _ = error.print();
-    let healthcheck = std::env::args_os().nth(1).is_some_and(|command| command == "healthcheck");
+    let healthcheck = std::env::args_os().skip(1).any(|argument| argument == "healthcheck");
     let exit = match (error.exit_code(), healthcheck) {
         (0, _) => Exit::Fine,
         (_, true) => Exit::NotWell,

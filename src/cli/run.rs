@@ -74,12 +74,16 @@ async fn tell_dropped_lines(counter: ErrorCounter) {
         tokio::time::sleep(LOOK_FOR_DROPPED).await;
         let dropped = counter.dropped_lines();
         if dropped > told {
+            let queue = "log";
             tracing::warn!(
-                queue = "log",
+                queue,
                 dropped = dropped - told,
-                "log lines were dropped: standard output does not take them"
+                "log lines were dropped: standard output did not take them"
             );
-            told = dropped;
+            // This line may be the next that is dropped; then it is told again.
+            if counter.dropped_lines() == dropped {
+                told = dropped;
+            }
         }
     }
 }

@@ -102,7 +102,7 @@ pub(super) fn routes(
     warp::method().and(warp::path::full()).and(warp::header::headers_cloned()).map(
         move |method: Method, path: warp::path::FullPath, headers: HeaderMap| {
             let id = correlation::id(&headers);
-            let mut response = answer(&state, serves, &method, path.as_str(), &id);
+            let response = answer(&state, serves, &method, path.as_str(), &id);
             tracing::debug!(
                 correlation_id = id.to_str().unwrap_or_default(),
                 method = method.as_str(),
@@ -110,12 +110,24 @@ pub(super) fn routes(
                 code = response.status().as_u16(),
                 "answered"
             );
-            let headers = response.headers_mut();
-            headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-            headers.insert(correlation::HEADER, id);
-            response
+            finished(response, id)
         },
     )
+}
+
+/// The answer to a request whose target is no path.
+pub(super) fn not_a_path(headers: &HeaderMap) -> Response<Bytes> {
+    let id = correlation::id(headers);
+    let message = "the target of the request is a host; a path is what is answered here";
+    finished(error(StatusCode::BAD_REQUEST, "bad_request", message, &id), id)
+}
+
+/// With the headers that every answer has.
+fn finished(mut response: Response<Bytes>, id: HeaderValue) -> Response<Bytes> {
+    let headers = response.headers_mut();
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(correlation::HEADER, id);
+    response
 }
 
 fn answer(state: &State, serves: Serves, method: &Method, path: &str, id: &HeaderValue) -> Response<Bytes> {

@@ -6,11 +6,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use hyper::Request;
 use hyper::body::Incoming;
-use hyper::header::{ALLOW, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
-use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
@@ -18,8 +17,9 @@ use socket2::SockRef;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
+use warp::Reply;
 
-use super::routes::{Serves, routes};
+use super::routes::{Serves, not_a_path, routes};
 use super::state::State;
 use crate::clock::Heartbeat;
 
@@ -61,12 +61,13 @@ pub async fn serve(
 ) {
     let routed = TowerToHyperService::new(warp::service(routes(state, serves)));
     let service = service_fn(move |request: Request<Incoming>| {
-        // CONNECT asks for a host and has no path, which warp's filters cannot stand.
-        let refused = (request.method() == Method::CONNECT).then(not_a_proxy);
+        // A target that is a host (`CONNECT x:80`, but also `GET x:80`) has no path, which warp's filters
+        // cannot stand.
+        let refused = request.uri().path_and_query().is_none().then(|| not_a_path(request.headers()));
         let routed = routed.clone();
         async move {
             match refused {
-                Some(response) => Ok(response),
+                Some(response) => Ok(response.into_response()),
                 None => routed.call(request).await,
             }
         }
@@ -76,6 +77,7 @@ pub async fn serve(
     let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let graceful = GracefulShutdown::new();
     let mut tick = tokio::time::interval(TICK);
+    let mut failing = false;
     loop {
         let accepting = async {
             let permit = Arc::clone(&connections).acquire_owned().await;
@@ -92,12 +94,15 @@ pub async fn serve(
         let stream = match accepted {
             Ok((stream, _)) => stream,
             Err(error) => {
+                if !std::mem::replace(&mut failing, true) {
+                    tracing::warn!("connections cannot be accepted: {error}");
+                }
                 // Out of file descriptors, most likely: trying again at once would only burn the processor.
-                tracing::warn!("a connection could not be accepted: {error}");
                 tokio::time::sleep(Duration::from_millis(100)).await;
                 continue;
             }
         };
+        failing = false;
         let socket = SockRef::from(&stream);
         // Small answers must not wait for the peer's acknowledgement of the last one.
         let set = socket.set_tcp_nodelay(true).and_then(|()| socket.set_tcp_user_timeout(Some(UNREAD_MAX)));
@@ -116,11 +121,4 @@ pub async fn serve(
     if tokio::time::timeout(GRACE, graceful.shutdown()).await.is_err() {
         tracing::debug!("connections were still open at the end");
     }
-}
-
-fn not_a_proxy() -> warp::reply::Response {
-    let mut response = warp::reply::Response::default();
-    *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
-    response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
-    response
 }

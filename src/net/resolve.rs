@@ -5,10 +5,12 @@
 //! several questions it tells the last error, and so a resolver that is down would look like a name that does
 //! not exist. That difference decides whether a load balancer keeps a task.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use futures_util::future;
 use hickory_resolver::config::{
     ConnectionConfig, NameServerConfig, ResolveHosts, ResolverConfig, ResolverOpts,
 };
@@ -27,6 +29,10 @@ const RETRANSMIT: Duration = Duration::from_secs(2);
 
 /// What is consulted for the system's own resolution. Watched, since it may be replaced under a running agent.
 const SYSTEM_FILES: [&str; 2] = ["/etc/resolv.conf", "/etc/hosts"];
+
+/// Where one family has an answer, the other is waited for this much longer: some resolvers drop questions for
+/// IPv6.
+const SECOND_FAMILY: Duration = Duration::from_millis(300);
 
 /// The families asked for an address. IPv4 comes first: it is what most VPCs route.
 const FAMILIES: [RecordType; 2] = [RecordType::A, RecordType::AAAA];
@@ -56,15 +62,18 @@ enum Source {
     Servers(Arc<Lookups>),
 }
 
+/// What the system's files say.
+#[derive(Clone)]
 struct Loaded {
     files: Files,
-    lookups: Arc<Lookups>,
+    hosts: Arc<Hosts>,
+    /// How to ask; or why nobody can be asked, which is no matter for a name in the hosts file.
+    lookups: Result<Arc<Lookups>, Failure>,
 }
 
-/// What a name is looked up with.
+/// What a name is asked for with.
 struct Lookups {
     resolver: TokioResolver,
-    hosts: Hosts,
     /// Suffixes that a short name is tried with.
     search: Vec<Name>,
     /// A name with fewer dots than this is short.
@@ -91,51 +100,96 @@ impl Resolver {
         });
         let config = ResolverConfig::from_parts(None, Vec::new(), servers.collect());
         // A named server is asked for what it says itself: no hosts file, no search list.
-        let lookups = Lookups::new(config, ResolverOpts::default(), Hosts::default())?;
+        let lookups = Lookups::new(config, ResolverOpts::default())?;
         Ok(Self { source: Source::Servers(Arc::new(lookups)) })
     }
 
     /// The addresses of a name, IPv4 before IPv6.
     pub async fn addresses(&self, name: &str) -> Result<Records, Failure> {
-        let lookups = self.current()?;
-        lookups.by_search(name, "address", |name| lookups.addresses(name)).await
+        let (in_hosts, lookups) = self.current(name, &FAMILIES);
+        match in_hosts {
+            Some(found) => Ok(found),
+            None => {
+                let lookups = lookups?;
+                lookups.by_search(name, "address", |name| lookups.addresses(name)).await
+            }
+        }
     }
 
     /// The records of one type: `A`, `AAAA`, `CNAME`, `SRV`, `TXT`.
     pub async fn records(&self, name: &str, record: RecordType) -> Result<Records, Failure> {
-        let lookups = self.current()?;
-        lookups.by_search(name, &record.to_string(), |name| lookups.records(name, record)).await
+        let (in_hosts, lookups) = self.current(name, &[record]);
+        match in_hosts {
+            Some(found) => Ok(found),
+            None => {
+                let lookups = lookups?;
+                lookups.by_search(name, &record.to_string(), |name| lookups.records(name, record)).await
+            }
+        }
     }
 
-    fn current(&self) -> Result<Arc<Lookups>, Failure> {
-        let slot = match &self.source {
-            Source::Servers(lookups) => return Ok(Arc::clone(lookups)),
-            Source::System(slot) => slot,
-        };
-        let files = SYSTEM_FILES.map(|path| {
-            let meta = std::fs::metadata(path).ok()?;
-            Some((meta.modified().ok()?, meta.len()))
-        });
-        // Held for no await; a panic while it was held leaves at worst an old resolver behind.
-        let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(loaded) = slot.as_ref().filter(|loaded| loaded.files == files) {
-            return Ok(Arc::clone(&loaded.lookups));
+    /// What the host itself knows of a name, as everybody else on it is told without a question to DNS; and how
+    /// to ask for any other.
+    fn current(&self, name: &str, wanted: &[RecordType]) -> (Option<Records>, Result<Arc<Lookups>, Failure>) {
+        match &self.source {
+            Source::Servers(lookups) => (None, Ok(Arc::clone(lookups))),
+            Source::System(slot) => {
+                let loaded = load(slot);
+                (known_here(&loaded.hosts, name, wanted), loaded.lookups)
+            }
         }
-        let (config, options) = system_conf::read_system_conf().map_err(|error| {
-            Failure::new(Phase::Dns, FailureKind::DnsServerFailure, format!("/etc/resolv.conf: {error}"))
-                .with_hint("the container has no usable resolv.conf: check what mounts it")
-        })?;
-        // Without a hosts file names are asked for as if it were empty.
-        let hosts = Hosts::from_system().unwrap_or_default();
-        let lookups = Arc::new(Lookups::new(config, options, hosts)?);
-        *slot = Some(Loaded { files, lookups: Arc::clone(&lookups) });
-        Ok(lookups)
     }
 }
 
+/// The system's files, read again where they have changed.
+fn load(slot: &Mutex<Option<Loaded>>) -> Loaded {
+    let files = SYSTEM_FILES.map(|path| {
+        let meta = std::fs::metadata(path).ok()?;
+        Some((meta.modified().ok()?, meta.len()))
+    });
+    // Held for no await; a panic while it was held leaves at worst old files behind.
+    let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(loaded) = slot.as_ref().filter(|loaded| loaded.files == files) {
+        return loaded.clone();
+    }
+    let lookups = system_conf::read_system_conf()
+        .map_err(|error| {
+            Failure::new(Phase::Dns, FailureKind::DnsServerFailure, format!("/etc/resolv.conf: {error}"))
+                .with_hint("the container has no usable resolv.conf: check what mounts it")
+        })
+        .and_then(|(config, options)| Lookups::new(config, options).map(Arc::new));
+    // Without a hosts file names are asked for as if it were empty.
+    let hosts = Arc::new(Hosts::from_system().unwrap_or_default());
+    slot.insert(Loaded { files, hosts, lookups }).clone()
+}
+
+/// What the hosts file says of a name; and `localhost`, which is this host whatever anybody says (RFC 6761).
+fn known_here(hosts: &Hosts, name: &str, wanted: &[RecordType]) -> Option<Records> {
+    let parsed = Name::from_utf8(name).ok()?;
+    let found: Vec<Records> = wanted
+        .iter()
+        .filter_map(|family| hosts.lookup_static_host(&Query::query(parsed.clone(), *family)))
+        .map(|found| Records::of(&found, |_| true))
+        .collect();
+    let addresses: Vec<IpAddr> = match found.is_empty() && parsed.is_localhost() {
+        true => {
+            let loopback = [IpAddr::from(Ipv4Addr::LOCALHOST), IpAddr::from(Ipv6Addr::LOCALHOST)];
+            let is_wanted = |address: &IpAddr| wanted.contains(&FAMILIES[usize::from(address.is_ipv6())]);
+            loopback.into_iter().filter(is_wanted).collect()
+        }
+        false => found.into_iter().flat_map(|found| found.addresses).collect(),
+    };
+    // What stands in a file lives as long as the file.
+    (!addresses.is_empty()).then(|| Records::addresses(addresses, None))
+}
+
 impl Lookups {
-    fn new(config: ResolverConfig, mut options: ResolverOpts, hosts: Hosts) -> Result<Self, Failure> {
-        let search = config.domain().into_iter().chain(config.search()).cloned().collect();
+    fn new(config: ResolverConfig, mut options: ResolverOpts) -> Result<Self, Failure> {
+        // As libc has it, the host's own domain only stands in for a search list.
+        let search = match config.search() {
+            [] => config.domain().into_iter().cloned().collect(),
+            search => search.to_vec(),
+        };
         let ndots = options.ndots;
         options.cache_size = 0;
         options.timeout = options.timeout.min(RETRANSMIT);
@@ -144,7 +198,7 @@ impl Lookups {
         let resolver = builder.with_options(options).build().map_err(|error| {
             Failure::new(Phase::Dns, FailureKind::Internal, format!("the resolver cannot be made: {error}"))
         })?;
-        Ok(Self { resolver, hosts, search, ndots })
+        Ok(Self { resolver, search, ndots })
     }
 
     /// Asks for a name and, where it does not exist, for the name with the suffixes of the search list, in the
@@ -192,27 +246,32 @@ impl Lookups {
         Ok(names)
     }
 
-    /// Both families at once. One that is there is enough; where neither is, the worse error counts.
+    /// Both families at once. One that is there is enough, and the other is then not waited for long; where
+    /// neither is, the worse error counts.
     async fn addresses(&self, name: Name) -> Result<Records, NetError> {
-        let in_hosts =
-            FAMILIES.map(|family| self.hosts.lookup_static_host(&Query::query(name.clone(), family)));
-        if in_hosts.iter().any(Option::is_some) {
-            // As for everybody else on this host: a name that is in the file is not asked for.
-            return Ok(Records::joined(in_hosts.into_iter().flatten().map(|found| Records::all(&found))));
-        }
         let [v4, v6] = FAMILIES.map(|family| self.resolver.lookup(name.clone(), family));
-        match tokio::join!(v4, v6) {
-            (Err(v4), Err(v6)) => Err(if rank(&v6) > rank(&v4) { v6 } else { v4 }),
-            (v4, v6) => {
-                Ok(Records::joined([v4, v6].into_iter().flatten().map(|found| Records::addresses(&found))))
+        let (v4, v6) = (pin!(v4), pin!(v6));
+        let (first, other) = future::select(v4, v6).await.factor_first();
+        let found = match first {
+            Ok(first) => {
+                let second = tokio::time::timeout(SECOND_FAMILY, other).await.ok().and_then(Result::ok);
+                vec![Some(first), second]
             }
-        }
+            Err(first) => match other.await {
+                Ok(second) => vec![Some(second)],
+                Err(second) => return Err(if rank(&second) > rank(&first) { second } else { first }),
+            },
+        };
+        let parts: Vec<Records> = found
+            .into_iter()
+            .flatten()
+            .map(|found| Records::of(&found, |kind| FAMILIES.contains(&kind)))
+            .collect();
+        let ttl_seconds = parts.iter().filter_map(|part| part.ttl_seconds).min();
+        Ok(Records::addresses(parts.into_iter().flat_map(|part| part.addresses).collect(), ttl_seconds))
     }
 
     async fn records(&self, name: Name, record: RecordType) -> Result<Records, NetError> {
-        if let Some(found) = self.hosts.lookup_static_host(&Query::query(name.clone(), record)) {
-            return Ok(Records::all(&found));
-        }
         let found = self.resolver.lookup(name, record).await?;
         Ok(Records::of(&found, |kind| kind == record))
     }
@@ -231,22 +290,10 @@ impl Records {
         }
     }
 
-    fn addresses(lookup: &Lookup) -> Self {
-        Self::of(lookup, |kind| FAMILIES.contains(&kind))
-    }
-
-    /// What stands in the hosts file lives as long as the file.
-    fn all(lookup: &Lookup) -> Self {
-        Self { ttl_seconds: None, ..Self::of(lookup, |_| true) }
-    }
-
-    fn joined(parts: impl Iterator<Item = Self>) -> Self {
-        parts.fold(Self { data: Vec::new(), addresses: Vec::new(), ttl_seconds: None }, |mut joined, part| {
-            joined.data.extend(part.data);
-            joined.addresses.extend(part.addresses);
-            joined.ttl_seconds = joined.ttl_seconds.into_iter().chain(part.ttl_seconds).min();
-            joined
-        })
+    /// Addresses, IPv4 before IPv6, each family in the order of its answer.
+    fn addresses(mut addresses: Vec<IpAddr>, ttl_seconds: Option<u32>) -> Self {
+        addresses.sort_by_key(IpAddr::is_ipv6);
+        Self { data: addresses.iter().map(ToString::to_string).collect(), addresses, ttl_seconds }
     }
 }
 
@@ -284,7 +331,6 @@ fn failure(name: &str, what: &str, error: &NetError) -> Failure {
             FailureKind::DnsServerFailure,
             format!("no name server can be asked for {name}: none is configured, or none can be reached"),
         ),
-        // An ICMP "port unreachable" shows as a refused read: nothing listens at that server.
         NetError::Io(error) => fail(FailureKind::DnsServerFailure, format!("asking for {name}: {error}")),
         other => fail(FailureKind::DnsServerFailure, format!("asking for {name}: {other}")),
     }

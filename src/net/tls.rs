@@ -107,9 +107,14 @@ impl Tls {
         }
         let hint = if reason.contains("expired") {
             "the server's certificate has ended: renew it".to_owned()
+        } else if reason.contains("not yet valid") {
+            "the server's certificate begins later than now: compare the clocks of both sides".to_owned()
         } else if reason.contains("hostname mismatch") || reason.contains("IP address mismatch") {
-            format!("the certificate is for another name than {host}: use the name that it is for")
-        } else {
+            "the certificate is for another name: configure the host by a name that it is for".to_owned()
+        } else if reason.contains("issuer")
+            || reason.contains("self-signed")
+            || reason.contains("self signed")
+        {
             let trusted = match &self.root_cert {
                 Some(path) => format!("the authorities in {}", path.display()),
                 None => "the system's authorities".to_owned(),
@@ -117,6 +122,8 @@ impl Tls {
             format!(
                 "the certificate is not signed by {trusted}: set `root_cert` (for PostgreSQL also DATABASE_SSLROOTCERT) to the file of the authority; for RDS that is the bundle from truststore.pki.rds.amazonaws.com"
             )
+        } else {
+            FailureKind::TlsCertificate.hint().to_owned()
         };
         Failure::new(Phase::Tls, FailureKind::TlsCertificate, format!("{host}: {reason}")).with_hint(hint)
     }

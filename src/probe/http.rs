@@ -24,8 +24,8 @@ use crate::net::{Dialer, Stream, Target, Tls, Trace, connect};
 /// No more of a body than this is read; what is expected in it must come before.
 const BODY_MAX: usize = 64 * 1024;
 
-/// A body that nothing is expected of is waited for this long.
-const BODY_PATIENCE: Duration = Duration::from_secs(1);
+/// A body that nothing is expected of is waited for this long: the answer was judged by its status already.
+const BODY_PATIENCE: Duration = Duration::from_millis(100);
 
 pub(super) struct Http {
     plan: HttpPlan,

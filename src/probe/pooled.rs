@@ -199,6 +199,10 @@ impl<P: Protocol> Probe for Pooled<P> {
 
     fn close(mut self: Box<Self>) -> BoxFuture<'static, ()> {
         Box::pin(async move {
+            if let Some(parting) = self.parting.take() {
+                // It has a time limit of its own.
+                let _ = parting.await;
+            }
             if let Some(kept) = self.kept.take() {
                 // Whether it went politely or not, it ends with us.
                 let _ = tokio::time::timeout(GOODBYE, kept.session.goodbye()).await;

@@ -41,12 +41,22 @@ pub(super) fn setting<'a>(value: &'a str, from_files: &[Secret]) -> &'a str {
     if from_files.iter().any(|secret| secret.expose() == value) { REDACTED } else { value }
 }
 
-/// What a server says of the session is a setting of ours, repeated.
-fn hide_settings(details: &mut Details, from_files: &[Secret]) {
-    if let Details::Postgres(seen) = details {
-        for said in [&mut seen.user, &mut seen.database] {
-            *said = setting(said, from_files).to_owned();
+/// What is seen repeats settings of ours: the session's user and database, the name that was asked for.
+fn hide_settings(details: &mut Details, secrets: &Secrets, from_files: &[Secret]) {
+    match details {
+        Details::Postgres(seen) => {
+            for said in [&mut seen.user, &mut seen.database] {
+                *said = setting(said, from_files).to_owned();
+            }
         }
+        Details::Dns(seen) => {
+            for answer in &mut seen.by_nameserver {
+                if let Err(error) = &mut answer.records {
+                    *error = secrets.hide(error);
+                }
+            }
+        }
+        Details::None | Details::Redis(_) | Details::Tcp(_) | Details::Http(_) => {}
     }
 }
 
@@ -57,7 +67,7 @@ impl Probe for Discreet {
             match outcome {
                 Ok(mut seen) => {
                     seen.warnings.iter_mut().for_each(|warning| *warning = self.secrets.hide(warning));
-                    hide_settings(&mut seen.details, &self.from_files);
+                    hide_settings(&mut seen.details, &self.secrets, &self.from_files);
                     Ok(seen)
                 }
                 // The hint is our own text and repeats nothing. Looked through, it would tell a password that is
@@ -77,13 +87,24 @@ struct Secrets(Vec<Secret>);
 
 impl Secrets {
     fn of(plan: &ProbePlan, from_files: &[Secret]) -> Self {
-        let mut secrets: Vec<&Secret> = from_files.iter().collect();
+        let password = match plan {
+            ProbePlan::Postgres(plan) => plan.password().as_ref(),
+            ProbePlan::Redis(plan) => plan.password().as_ref(),
+            ProbePlan::Dns(_) | ProbePlan::Tcp(_) | ProbePlan::Http(_) => None,
+        };
+        let mut secrets: Vec<&str> =
+            from_files.iter().filter(|secret| Some(*secret) != password).map(Secret::expose).collect();
         match plan {
-            ProbePlan::Tcp(plan) => secrets.extend(plan.send()),
-            ProbePlan::Http(plan) => secrets.extend(plan.headers().iter().map(|(_, value)| value)),
+            ProbePlan::Tcp(plan) => secrets.extend(plan.send().as_ref().map(Secret::expose)),
+            ProbePlan::Http(plan) => {
+                // Of a URL from a file the host is what turns up.
+                let from_file = secrets.iter().any(|secret| secret.contains("://"));
+                secrets.extend(plan.url().host_str().filter(|_| from_file));
+                secrets.extend(plan.headers().iter().map(|(_, value)| value.expose()));
+            }
             ProbePlan::Postgres(_) | ProbePlan::Redis(_) | ProbePlan::Dns(_) => {}
         }
-        Self::from(secrets.into_iter().map(Secret::expose))
+        Self::from(secrets.into_iter())
     }
 
     fn from<'a>(secrets: impl Iterator<Item = &'a str>) -> Self {

@@ -57,6 +57,9 @@ impl Tcp {
             if received.windows(expected.len()).any(|window| window == expected.as_bytes()) {
                 return Ok(());
             }
+            if ended && received.is_empty() {
+                return Err(io(std::io::ErrorKind::UnexpectedEof.into()));
+            }
             if ended || received.len() > RECEIVED_MAX {
                 return Err(unexpected(expected, received));
             }

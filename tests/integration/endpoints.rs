@@ -461,6 +461,9 @@ async fn rude_clients_hurt_nobody_else() {
         (b"GET http://elsewhere.test/health/live HTTP/1.1\r\nhost: elsewhere.test\r\n\r\n", "HTTP/1.1 200"),
         (b"GET /health/live HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\n\r\nhello", "HTTP/1.1 200"),
         (b"NONSENSE\r\n\r\n", "HTTP/1.1 400"),
+        (b"CONNECT elsewhere.test:443 HTTP/1.1\r\nhost: a\r\n\r\n", "HTTP/1.1 400"),
+        (b"GET elsewhere.test:80 HTTP/1.1\r\nhost: a\r\n\r\n", "HTTP/1.1 400"),
+        (b"OPTIONS * HTTP/1.1\r\nhost: a\r\n\r\n", "HTTP/1.1 404"),
         (b"GET /\xff\xfe HTTP/1.1\r\nhost: a\r\n\r\n", "HTTP/1.1 4"),
         (b"BREW /health/live HTTP/1.1\r\nhost: a\r\n\r\n", "HTTP/1.1 405"),
         (b"POST /health/live HTTP/1.1\r\nhost: a\r\ncontent-length: 999999999\r\n\r\n", "HTTP/1.1 405"),
@@ -487,5 +490,6 @@ async fn rude_clients_hurt_nobody_else() {
     })
     .await;
     assert_eq!(agent.get("/health/ready").await.status, 200);
+    assert!(!agent.output().contains("panicked"), "{}", agent.output());
     drop(stalled);
 }

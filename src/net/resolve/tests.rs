@@ -70,7 +70,7 @@ async fn look_up(name: &str, server: SocketAddr, search: &[&str]) -> Result<Reco
     let mut options = ResolverOpts::default();
     options.timeout = Duration::from_millis(100);
     let config = ResolverConfig::from_parts(None, search, servers);
-    let lookups = Lookups::new(config, options, Hosts::default()).unwrap();
+    let lookups = Lookups::new(config, options).unwrap();
     lookups.by_search(name, "address", |name| lookups.addresses(name)).await
 }
 
@@ -133,6 +133,43 @@ async fn one_family_is_enough_and_ipv4_comes_first() {
     let (address, _) = server(|_, _| Says::Address).await;
     let found = look_up("db.corp.example", address, &[]).await.unwrap();
     assert_eq!(found.data, ["10.0.0.1", "fd00::1"]);
+}
+
+#[tokio::test]
+async fn a_family_that_is_never_answered_does_not_keep_the_other_waiting_for_its_timeouts() {
+    for silent in FAMILIES {
+        let says = move |_: &str, kind| if kind == silent { Says::Nothing } else { Says::Address };
+        let (address, _) = server(says).await;
+        let found = look_up("db.corp.example", address, &[]).await.unwrap();
+        assert_eq!(found.addresses.len(), 1, "{silent} is silent");
+    }
+}
+
+#[test]
+fn a_name_in_the_hosts_file_and_localhost_are_known_without_dns() {
+    let mut hosts = Hosts::default();
+    hosts.read_hosts_conf("10.1.2.3 mydb\nfd00::5 mydb\n10.9.9.9 odd.localhost".as_bytes()).unwrap();
+    let known = |name| known_here(&hosts, name, &FAMILIES).map(|found| found.data);
+    assert_eq!(known("mydb").unwrap(), ["10.1.2.3", "fd00::5"]);
+    assert_eq!(known("localhost").unwrap(), ["127.0.0.1", "::1"]);
+    assert_eq!(known("odd.localhost").unwrap(), ["10.9.9.9"], "the file has the first word");
+    assert_eq!(known("db"), None);
+    let v6 = known_here(&hosts, "localhost", &[RecordType::AAAA]).unwrap();
+    assert_eq!((v6.data, v6.ttl_seconds), (vec!["::1".to_owned()], None));
+    assert!(known_here(&hosts, "localhost", &[RecordType::TXT]).is_none());
+}
+
+#[test]
+fn the_domain_of_the_host_only_stands_in_for_a_search_list() {
+    let suffixes = |search: &[&str]| {
+        let names = search.iter().map(|suffix| Name::from_utf8(suffix).unwrap()).collect();
+        let domain = Some(Name::from_utf8("host.test.").unwrap());
+        let config = ResolverConfig::from_parts(domain, names, Vec::new());
+        let search = Lookups::new(config, ResolverOpts::default()).unwrap().search;
+        search.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(suffixes(&["right.test."]), ["right.test."]);
+    assert_eq!(suffixes(&[]), ["host.test."]);
 }
 
 #[tokio::test]
