@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::time::Instant;
+use uuid::{NoContext, Timestamp, Uuid};
 
 use crate::health::{Fraction, Monotonic, Now, WallTime};
 
@@ -103,6 +104,14 @@ impl Stopwatch {
 /// A random number in `[0, 1)`, for jitter.
 pub fn draw() -> Fraction {
     Fraction::new(fastrand::f64())
+}
+
+/// An identifier that nobody else has: a UUID of version 7, so that identifiers sort by time. Made from our own
+/// reading of the calendar, which stands a clock set before 1970.
+pub fn unique_id() -> Uuid {
+    let millis = u64::try_from(wall().unix_millis()).unwrap_or_default();
+    let nanos = u32::try_from(millis % 1000 * 1_000_000).unwrap_or_default();
+    Uuid::new_v7(Timestamp::from_unix(NoContext, millis / 1000, nanos))
 }
 
 /// The sign of life of a loop: the loop beats, others ask how long ago that was.

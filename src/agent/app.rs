@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::limits;
 use super::registry::{Registry, Update};
 use super::runner::{Factory, Losses, Runner, Shared};
 use super::shutdown::{Signals, Stop};
@@ -75,7 +76,8 @@ pub async fn run(plan: Plan) -> Result<Ended, StartError> {
     }
     let current = Arc::new(ArcSwap::from_pointee(Snapshot::new(started, views)));
     let registry_beat = Heartbeat::new(clock);
-    let losses = vec![Losses::default(); records.len()];
+    // One for each: a clone would count for the dependency that it was cloned from.
+    let losses: Vec<Losses> = records.iter().map(|_| Losses::default()).collect();
     let (registry, updates) = Registry::new(clock, Arc::clone(&current), registry_beat.clone());
     tokio::spawn(registry.run());
 
@@ -90,9 +92,11 @@ pub async fn run(plan: Plan) -> Result<Ended, StartError> {
         runner_lost: Box::new(move || watched.iter().any(Losses::too_many)),
     };
     let state = State::new(&plan, clock, current, pulses);
+    let connections = http::connections_max(limits::open_files(), listeners.len());
     let mut servers = JoinSet::new();
     for ((listener, serves), heartbeat) in listeners {
-        servers.spawn(http::serve(listener, serves, state.clone(), heartbeat, http_stop.clone()));
+        let stop = http_stop.clone();
+        servers.spawn(http::serve(listener, serves, state.clone(), heartbeat, connections, stop));
     }
 
     let shared = Shared {

@@ -3,6 +3,7 @@
 //! it that all of it ends well.
 
 pub mod app;
+mod limits;
 mod registry;
 mod runner;
 mod shutdown;

@@ -73,7 +73,7 @@ impl Bench {
         let heartbeat = Heartbeat::new(clock);
         let (registry, updates) = Registry::new(clock, Arc::clone(&current), heartbeat.clone());
         tokio::spawn(registry.run());
-        let losses = vec![Losses::default(); records.len()];
+        let losses: Vec<Losses> = records.iter().map(|_| Losses::default()).collect();
         let stop = CancellationToken::new();
         let shared =
             Shared { clock, updates: updates.clone(), resolver: Resolver::system(), stop: stop.clone() };
@@ -157,6 +157,16 @@ async fn a_runner_is_lost_after_repeated_losses_and_found_again_by_one_result() 
     assert!(bench.made(0) >= LOST_AFTER as usize, "not before it was brought back {LOST_AFTER} times");
     bench.until("it is up", |b| b.status(0) == Status::Up).await;
     assert!(!bench.losses[0].too_many());
+}
+
+#[tokio::test(start_paused = true)]
+async fn losses_are_counted_for_each_dependency_by_itself() {
+    let once = || panics_while(|n| n == 0);
+    let mut dependencies: Vec<_> = (0..10).map(|n| (policy(&format!("once{n}")), once())).collect();
+    dependencies.push((policy("always"), panics_while(|_| true)));
+    let bench = Bench::start(dependencies);
+    bench.until("the one that always panics is lost", |b| b.losses[10].too_many()).await;
+    assert!(!bench.losses[..10].iter().any(Losses::too_many), "the others lost one check each");
 }
 
 #[tokio::test(start_paused = true)]

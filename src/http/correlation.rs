@@ -3,6 +3,8 @@
 use hyper::HeaderMap;
 use hyper::header::HeaderValue;
 
+use crate::clock;
+
 /// The header's name.
 pub(super) const HEADER: &str = "x-correlation-id";
 
@@ -17,7 +19,7 @@ pub(super) fn id(headers: &HeaderMap) -> HeaderValue {
         (1..=MAX_LEN).contains(&bytes.len()) && bytes.iter().all(u8::is_ascii_graphic)
     });
     given.cloned().unwrap_or_else(|| {
-        let made = uuid::Uuid::now_v7().to_string();
+        let made = clock::unique_id().to_string();
         HeaderValue::from_str(&made).unwrap_or(HeaderValue::from_static("none"))
     })
 }

@@ -12,6 +12,6 @@ mod state;
 mod wire;
 
 pub use routes::Serves;
-pub use server::{GRACE, listeners, serve};
+pub use server::{GRACE, connections_max, listeners, serve};
 pub use state::{Pulses, State};
 pub use wire::check_report;

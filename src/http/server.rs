@@ -26,7 +26,7 @@ use crate::clock::Heartbeat;
 /// A request's head must be complete after this long; it also ends idle kept-alive connections.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Connections at a time, for each listener; the next ones wait in the kernel's queue.
+/// Connections at a time, for each listener, where there are descriptors enough.
 const CONNECTIONS_MAX: usize = 1024;
 
 /// What is buffered of a request's head; one that is much longer is answered 431.
@@ -51,12 +51,20 @@ pub fn listeners(
     std::iter::once((first, first_serves)).chain(operators.map(|own| (own, Serves::Everything)))
 }
 
+/// How many connections each of so many listeners may hold; the next ones wait in the kernel's queue. At least
+/// half of the descriptors are left for checks: clients must not be able to make a healthy task look ill.
+pub fn connections_max(open_files: u64, listeners: usize) -> usize {
+    let half = usize::try_from(open_files / 2).unwrap_or(CONNECTIONS_MAX);
+    (half / listeners.max(1)).clamp(1, CONNECTIONS_MAX)
+}
+
 /// Serves until `stop`, then lets answers under way end, for as long as [`GRACE`].
 pub async fn serve(
     listener: TcpListener,
     serves: Serves,
     state: State,
     heartbeat: Heartbeat,
+    connections_max: usize,
     stop: CancellationToken,
 ) {
     let routed = TowerToHyperService::new(warp::service(routes(state, serves)));
@@ -74,7 +82,7 @@ pub async fn serve(
     });
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT).max_buf_size(BUFFER_MAX);
-    let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let connections = Arc::new(Semaphore::new(connections_max));
     let graceful = GracefulShutdown::new();
     let mut tick = tokio::time::interval(TICK);
     let mut failing = false;
@@ -120,5 +128,18 @@ pub async fn serve(
     drop(listener);
     if tokio::time::timeout(GRACE, graceful.shutdown()).await.is_err() {
         tracing::debug!("connections were still open at the end");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn half_of_the_descriptors_are_left_for_checks() {
+        assert_eq!(connections_max(65_536, 1), 1024);
+        assert_eq!(connections_max(1024, 1), 512);
+        assert_eq!(connections_max(1024, 2), 256);
+        assert_eq!(connections_max(1, 2), 1, "one is answered whatever the limit");
     }
 }

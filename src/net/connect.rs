@@ -19,6 +19,9 @@ const KEEPALIVE_EVERY: Duration = Duration::from_secs(10);
 /// …and is dead after this many probes without an answer: a minute after the last word.
 const KEEPALIVE_PROBES: u32 = 3;
 
+/// Addresses of one name that are tried. A service has a handful; a name with thousands is a mistake or worse.
+const TRIED_MAX: usize = 16;
+
 /// Connects to the first address that answers. `tried` is the address last tried.
 pub async fn connect(
     addresses: &[SocketAddr],
@@ -28,7 +31,7 @@ pub async fn connect(
     tried: &mut Option<SocketAddr>,
 ) -> Result<TcpStream, Failure> {
     let mut failures: Vec<(SocketAddr, Failure)> = Vec::new();
-    for address in addresses {
+    for address in addresses.iter().take(TRIED_MAX) {
         *tried = Some(*address);
         let watch = Stopwatch::start();
         let each = deadline.within(connect_timeout);

@@ -19,9 +19,9 @@ pub enum Loudness {
     Repeats,
 }
 
-/// An identifier for a check: a UUID of version 7, so that identifiers sort by time.
+/// An identifier for a check.
 pub fn new_id() -> CheckId {
-    CheckId::new(&uuid::Uuid::now_v7().to_string())
+    CheckId::new(&clock::unique_id().to_string())
 }
 
 /// Makes one check. It takes no longer than the policy's timeout.

@@ -82,11 +82,11 @@ impl Protocol for Postgres {
         };
         let seen = rows.first().and_then(|row| {
             Some(PostgresDetails {
-                in_recovery: row.get(0)? == "t",
-                read_only: row.get(1)? == "on",
-                server_version: row.get(2)?.to_owned(),
-                database: row.get(3)?.to_owned(),
-                user: row.get(4)?.to_owned(),
+                in_recovery: session::text(row, 0)? == "t",
+                read_only: session::text(row, 1)? == "on",
+                server_version: session::text(row, 2)?.to_owned(),
+                database: session::text(row, 3)?.to_owned(),
+                user: session::text(row, 4)?.to_owned(),
                 tls: session.tls().cloned(),
             })
         });

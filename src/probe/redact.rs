@@ -3,6 +3,9 @@
 //! Peers repeat what they were sent: the headers of a request, the bytes of an echo. Whatever a probe tells of
 //! them passes here once, so that no file has to remember it by itself.
 //!
+//! What peers say is also made short and printable here: it is kept with fifty checks, goes to logs where a line
+//! is a record, and to terminals, and a peer that says a megabyte of anything must not decide over those.
+//!
 //! Passwords of PostgreSQL and Redis are not looked for. Their servers do not repeat them (where Redis could,
 //! in refusing an `AUTH` that it does not know, its words are not told); and a password that is an ordinary
 //! word, as `postgres` is in many a test, would be given away by the gap that it leaves in our own sentences.
@@ -20,6 +23,12 @@ use crate::net::Trace;
 /// Words shorter than this are not looked for: a password of one letter would take the letter out of every
 /// message, and so tell itself.
 const WORD_MIN: usize = 4;
+
+/// No text that is told is longer, in characters; servers' own messages are a tenth of that.
+const TEXT_MAX: usize = 1000;
+
+/// No list that is told has more entries.
+const LIST_MAX: usize = 50;
 
 /// A probe whose words are looked through.
 pub(super) struct Discreet {
@@ -41,22 +50,56 @@ pub(super) fn setting<'a>(value: &'a str, from_files: &[Secret]) -> &'a str {
     if from_files.iter().any(|secret| secret.expose() == value) { REDACTED } else { value }
 }
 
-/// What is seen repeats settings of ours: the session's user and database, the name that was asked for.
-fn hide_settings(details: &mut Details, secrets: &Secrets, from_files: &[Secret]) {
-    match details {
-        Details::Postgres(seen) => {
-            for said in [&mut seen.user, &mut seen.database] {
-                *said = setting(said, from_files).to_owned();
-            }
-        }
-        Details::Dns(seen) => {
-            for answer in &mut seen.by_nameserver {
-                if let Err(error) = &mut answer.records {
-                    *error = secrets.hide(error);
+impl Discreet {
+    fn told(&self, text: &str) -> String {
+        self.secrets.hide(&plain(text))
+    }
+
+    /// What is seen repeats settings of ours, too: the session's user and database, the name that was asked for.
+    fn look_through(&self, details: &mut Details) {
+        match details {
+            Details::Postgres(seen) => {
+                seen.server_version = plain(&seen.server_version);
+                for said in [&mut seen.user, &mut seen.database] {
+                    *said = setting(&plain(said), &self.from_files).to_owned();
                 }
             }
+            Details::Redis(seen) => {
+                for said in [&mut seen.server_version, &mut seen.role].into_iter().flatten() {
+                    *said = plain(said);
+                }
+            }
+            Details::Dns(seen) => {
+                seen.addresses.truncate(LIST_MAX);
+                shorten(&mut seen.records);
+                for answer in &mut seen.by_nameserver {
+                    match &mut answer.records {
+                        Ok(records) => shorten(records),
+                        Err(error) => *error = self.told(error),
+                    }
+                }
+            }
+            Details::None | Details::Tcp(_) | Details::Http(_) => {}
         }
-        Details::None | Details::Redis(_) | Details::Tcp(_) | Details::Http(_) => {}
+    }
+}
+
+/// A text of a peer as it can be told: on one line, without control characters, and not endless.
+fn plain(text: &str) -> String {
+    let mut plain: String =
+        text.chars().take(TEXT_MAX).map(|c| if c.is_control() { ' ' } else { c }).collect();
+    if text.chars().nth(TEXT_MAX).is_some() {
+        plain.push('…');
+    }
+    plain
+}
+
+fn shorten(list: &mut Vec<String>) {
+    let left = list.len().saturating_sub(LIST_MAX);
+    list.truncate(LIST_MAX);
+    list.iter_mut().for_each(|entry| *entry = plain(entry));
+    if left > 0 {
+        list.push(format!("and {left} more"));
     }
 }
 
@@ -66,13 +109,18 @@ impl Probe for Discreet {
             let outcome = self.inner.attempt(deadline, trace).await;
             match outcome {
                 Ok(mut seen) => {
-                    seen.warnings.iter_mut().for_each(|warning| *warning = self.secrets.hide(warning));
-                    hide_settings(&mut seen.details, &self.secrets, &self.from_files);
+                    seen.warnings.iter_mut().for_each(|warning| *warning = self.told(warning));
+                    self.look_through(&mut seen.details);
                     Ok(seen)
                 }
                 // The hint is our own text and repeats nothing. Looked through, it would tell a password that is
                 // one of its words: by the word that is missing.
-                Err(failure) => Err(Failure { message: self.secrets.hide(&failure.message), ..failure }),
+                Err(failure) => Err(Failure {
+                    message: self.told(&failure.message),
+                    code: failure.code.map(|code| plain(&code)),
+                    hint: plain(&failure.hint),
+                    ..failure
+                }),
             }
         })
     }
@@ -160,6 +208,19 @@ mod tests {
         let files = [Secret::new("app_user")];
         assert_eq!(setting("app_user", &files), "***");
         assert_eq!(setting("postgres", &files), "postgres");
+    }
+
+    #[test]
+    fn what_a_peer_says_is_one_short_printable_line() {
+        assert_eq!(
+            plain("FATAL: x\n2026 INFO up: FORGED\u{1b}[31m\0"),
+            "FATAL: x 2026 INFO up: FORGED [31m "
+        );
+        let long = plain(&"ä".repeat(1_000_000));
+        assert_eq!((long.chars().count(), long.ends_with('…')), (TEXT_MAX + 1, true));
+        let mut list: Vec<String> = (0..6000).map(|n| n.to_string()).collect();
+        shorten(&mut list);
+        assert_eq!((list.len(), list.last().unwrap().as_str()), (LIST_MAX + 1, "and 5950 more"));
     }
 
     #[test]

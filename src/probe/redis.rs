@@ -117,7 +117,10 @@ impl Protocol for Redis {
 
 /// `PING`, then `INFO`; a user whose ACL does not allow `INFO` gets `None`.
 async fn exchange(client: &mut (impl ConnectionLike + Send)) -> Result<Option<InfoDict>, RedisError> {
-    redis::cmd("PING").query_async::<()>(client).await?;
+    let pong: String = redis::cmd("PING").query_async(client).await?;
+    if pong != "PONG" {
+        return Err((ErrorKind::Parse, "PING was not answered by PONG").into());
+    }
     match redis::cmd("INFO").query_async(client).await {
         Ok(info) => Ok(Some(info)),
         Err(error) if error.code() == Some("NOPERM") => Ok(None),

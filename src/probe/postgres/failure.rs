@@ -37,10 +37,9 @@ pub(super) fn classify(phase: Phase, error: &Error, encrypted: bool) -> Failure 
         )
         .with_hint("set DATABASE_PASSWORD, or `password` in the configuration");
     }
-    let kind = match phase {
-        Phase::Auth => FailureKind::AuthFailed,
-        _ => FailureKind::Protocol,
-    };
+    // What the driver calls unsupported is a method of authentication that it does not know. Anything else is
+    // no answer of PostgreSQL; and it must not pass for a wrong password, which blames the deployment.
+    let kind = if cause.starts_with("unsupported") { FailureKind::AuthFailed } else { FailureKind::Protocol };
     Failure::new(phase, kind, cause)
 }
 

@@ -190,8 +190,13 @@ impl Connection {
         let question = "SELECT datname FROM pg_database WHERE datallowconn AND NOT datistemplate \
                         AND has_database_privilege(datname, 'CONNECT') ORDER BY datname";
         let rows = self.rows(question).await?;
-        Ok(rows.iter().filter_map(|row| Some(row.get(0)?.to_owned())).collect())
+        Ok(rows.iter().filter_map(|row| Some(text(row, 0)?.to_owned())).collect())
     }
+}
+
+/// A column as text; `None` where there is no such column, it is null, or it is no UTF-8. (`get` would panic.)
+pub(super) fn text(row: &SimpleQueryRow, column: usize) -> Option<&str> {
+    row.try_get(column).ok().flatten()
 }
 
 impl Session for Connection {
