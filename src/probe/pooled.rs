@@ -14,7 +14,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use tokio::task::JoinHandle;
+use tokio::task::JoinSet;
 
 use super::{GOODBYE, Probe};
 use crate::clock::Deadline;
@@ -81,15 +81,15 @@ pub(super) struct Pooled<P: Protocol> {
     kept: Option<Kept<P::Session>>,
     /// Checks made over the kept session.
     uses: u32,
-    /// A session that is saying goodbye. It is still one of ours at the server.
-    parting: Option<JoinHandle<()>>,
+    /// Sessions that are saying goodbye. Until they have left, they are still ours at the server.
+    parting: JoinSet<()>,
     stats: PoolStats,
 }
 
 impl<P: Protocol> Pooled<P> {
     pub(super) fn new(protocol: P, keep: Keep) -> Self {
         let stats = PoolStats { max: keep.max, ..PoolStats::default() };
-        Self { protocol, keep, kept: None, uses: 0, parting: None, stats }
+        Self { protocol, keep, kept: None, uses: 0, parting: JoinSet::new(), stats }
     }
 
     async fn check(&mut self, deadline: Deadline, trace: &mut Trace) -> Outcome {
@@ -117,17 +117,14 @@ impl<P: Protocol> Pooled<P> {
             }
         }
         let mut old = old.map(|kept| kept.session);
-        if self.keep.max == 1
-            && let Some(session) = old.take()
-        {
+        if self.keep.max == 1 {
             // There is room for one: the old one has to be gone before the new one comes.
-            self.ended();
-            let _ = tokio::time::timeout_at(deadline.within(GOODBYE).instant(), session.goodbye()).await;
+            self.dismiss(old.take());
         }
         let result = self.renew(deadline, trace).await;
         self.dismiss(old);
         result.map_err(|failure| match before {
-            // Both together tell more than either: the server went silent, and nobody else can reach it.
+            // Both together tell more than either: the server went silent, and takes no new connection.
             Some(before) if before.kind == FailureKind::QueryTimeout => {
                 let message =
                     format!("{}; before that, the kept connection had gone silent", failure.message);
@@ -139,10 +136,8 @@ impl<P: Protocol> Pooled<P> {
 
     /// Makes a new session and asks over it; it is kept where that works.
     async fn renew(&mut self, deadline: Deadline, trace: &mut Trace) -> Outcome {
-        if let Some(parting) = self.parting.take() {
-            // As a rule it left long ago. It may not be waited for for ever: the new one is the question.
-            let _ = tokio::time::timeout_at(deadline.instant(), parting).await;
-        }
+        // As a rule they left long ago. They may not be waited for for ever: the new one is the question.
+        let _ = tokio::time::timeout_at(deadline.instant(), self.all_gone()).await;
         let mut session = self.protocol.open(deadline, trace).await?;
         self.stats.created += 1;
         self.stats.size += 1;
@@ -167,11 +162,16 @@ impl<P: Protocol> Pooled<P> {
     fn dismiss(&mut self, session: Option<P::Session>) {
         if let Some(session) = session {
             self.ended();
-            self.parting = Some(tokio::spawn(async {
+            self.parting.spawn(async {
                 // Whether it went politely or not, it is gone then.
                 let _ = tokio::time::timeout(GOODBYE, session.goodbye()).await;
-            }));
+            });
         }
+    }
+
+    /// Waits for the goodbyes; each has a time limit of its own.
+    async fn all_gone(&mut self) {
+        while self.parting.join_next().await.is_some() {}
     }
 
     /// Ends a session that is of no more use.
@@ -199,14 +199,9 @@ impl<P: Protocol> Probe for Pooled<P> {
 
     fn close(mut self: Box<Self>) -> BoxFuture<'static, ()> {
         Box::pin(async move {
-            if let Some(parting) = self.parting.take() {
-                // It has a time limit of its own.
-                let _ = parting.await;
-            }
-            if let Some(kept) = self.kept.take() {
-                // Whether it went politely or not, it ends with us.
-                let _ = tokio::time::timeout(GOODBYE, kept.session.goodbye()).await;
-            }
+            let kept = self.kept.take().map(|kept| kept.session);
+            self.dismiss(kept);
+            self.all_gone().await;
         })
     }
 }
