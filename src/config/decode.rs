@@ -450,7 +450,7 @@ mod tests {
                 "`maybe` is not valid, at switch (file f); allowed: `true` or `false`".to_owned(),
                 "`5` is not valid, at text (file f); allowed: a text; put it in quotes".to_owned(),
                 "`10` is not valid, at pause (file f); allowed: a whole number with its unit, such as `250ms`, \
-                 `10s`, `1m30s` or `1h`; add the unit"
+                 `10s`, `1m30s`, `1h` or `14d`; add the unit"
                     .to_owned(),
                 "`x` is not valid, at list[1] (file f); allowed: a whole number, not negative".to_owned(),
                 "`y` is not valid, at list[3] (file f); allowed: a whole number, not negative".to_owned(),

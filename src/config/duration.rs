@@ -7,10 +7,14 @@ use std::time::Duration;
 use serde::de::{self, Deserialize, Deserializer, Visitor};
 
 /// What is allowed, for errors and docs.
-pub(super) const ALLOWED: &str = "a whole number with its unit, such as `250ms`, `10s`, `1m30s` or `1h`";
+pub(super) const ALLOWED: &str =
+    "a whole number with its unit, such as `250ms`, `10s`, `1m30s`, `1h` or `14d`";
 
 /// The units, from the longest; each in milliseconds.
-const UNITS: [(&str, u64); 4] = [("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
+const UNITS: [(&str, u64); 5] = [("d", DAY), ("h", HOUR), ("m", 60_000), ("s", 1_000), ("ms", 1)];
+
+const HOUR: u64 = 3_600_000;
+const DAY: u64 = 24 * HOUR;
 
 /// A duration in the YAML.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,12 +39,19 @@ pub fn parse_duration(text: &str) -> Option<Duration> {
     }
 }
 
-/// The text of a duration: in seconds where it is whole seconds, else in milliseconds.
+/// The text of a duration, in the largest unit of which it is a whole number; a single day is `24h`, and minutes
+/// are written as seconds.
 pub fn format_duration(duration: Duration) -> String {
-    if duration.subsec_millis() == 0 {
+    let millis = duration.as_millis();
+    let whole = |unit: u64| millis > 0 && millis.is_multiple_of(u128::from(unit));
+    if whole(DAY) && millis > u128::from(DAY) {
+        format!("{}d", millis / u128::from(DAY))
+    } else if whole(HOUR) {
+        format!("{}h", millis / u128::from(HOUR))
+    } else if millis.is_multiple_of(1000) {
         format!("{}s", duration.as_secs())
     } else {
-        format!("{}ms", duration.as_millis())
+        format!("{millis}ms")
     }
 }
 
@@ -78,6 +89,8 @@ mod tests {
             ("1h", 3_600_000),
             ("1m30s", 90_000),
             ("0s", 0),
+            ("14d", 14 * DAY),
+            ("1d12h", DAY * 3 / 2),
         ] {
             assert_eq!(parse_duration(text), Some(Duration::from_millis(millis)), "{text}");
         }
@@ -95,7 +108,7 @@ mod tests {
             "10S",
             "30s1m",
             "1s1s",
-            "1d",
+            "1w",
             "99999999999999999999s",
             "1m30",
         ] {

@@ -139,6 +139,7 @@ fn checking(checking: &Checking) -> Value {
         timeout,
         connect_timeout,
         slow_after,
+        certificate_warning,
         attempts,
         backoff,
         circuit,
@@ -149,6 +150,7 @@ fn checking(checking: &Checking) -> Value {
         "timeout": format_duration(*timeout),
         "connect_timeout": format_duration(*connect_timeout),
         "slow_after": format_duration(*slow_after),
+        "certificate_warning": format_duration(*certificate_warning),
         "retry": {
             "attempts": attempts,
             "initial": format_duration(backoff.initial),

@@ -14,6 +14,7 @@ pub mod env;
 pub mod errors;
 pub mod origin;
 pub mod path;
+pub mod percent;
 pub mod plan;
 pub mod secret;
 

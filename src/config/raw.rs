@@ -90,6 +90,8 @@ pub(super) struct RawChecking {
     pub(super) connect_timeout: Option<HumanDuration>,
     /// A successful check that took longer makes the dependency `degraded`.
     pub(super) slow_after: Option<HumanDuration>,
+    /// A server's certificate that ends sooner than this makes the dependency `degraded`.
+    pub(super) certificate_warning: Option<HumanDuration>,
     /// Attempts within one check.
     pub(super) retry: Option<RawRetry>,
     /// When checks stop, and how they come back.

@@ -102,6 +102,8 @@ pub struct Policy {
     pub timeout: Duration,
     /// A successful check that took longer is `degraded`.
     pub slow_after: Duration,
+    /// A server's certificate that ends sooner than this makes it `degraded`.
+    pub certificate_warning: Duration,
     /// Attempts in one check; half-open trials have one.
     pub attempts: NonZeroU32,
     /// The pauses between attempts.

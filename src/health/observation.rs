@@ -14,6 +14,35 @@ pub struct Observation {
     pub details: Details,
 }
 
+impl Observation {
+    /// The TLS session, for the kinds and settings that have one.
+    pub fn tls(&self) -> Option<&TlsDetails> {
+        match &self.details {
+            Details::Postgres(seen) => seen.tls.as_ref(),
+            Details::Redis(seen) => seen.tls.as_ref(),
+            Details::Tcp(seen) => seen.tls.as_ref(),
+            Details::Http(seen) => seen.tls.as_ref(),
+            Details::None | Details::Dns(_) => None,
+        }
+    }
+
+    /// Adds a warning if the server's certificate ends within `warning` from `now` on. It is the one thing
+    /// that goes by the calendar: a certificate knows no other time.
+    pub fn warn_of_expiry(&mut self, now: WallTime, warning: Duration) {
+        let Some(end) = self.tls().and_then(|tls| tls.expires_at) else { return };
+        let left = end.unix_millis().saturating_sub(now.unix_millis());
+        let days = (left as f64 / DAY_MILLIS).abs();
+        if left <= 0 {
+            self.warnings.push(format!("the server's certificate ended {days:.0} days ago: renew it"));
+        } else if u128::from(left.unsigned_abs()) < warning.as_millis() {
+            self.warnings.push(format!("the server's certificate ends in {days:.0} days: renew it"));
+        }
+    }
+}
+
+/// Milliseconds of a day.
+const DAY_MILLIS: f64 = 24.0 * 3600.0 * 1000.0;
+
 /// What only one kind can tell.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub enum Details {
@@ -140,4 +169,36 @@ pub struct PoolStats {
     pub closed: u64,
     /// Of those, ended because they were broken.
     pub errors: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is warned of where a certificate ends so many hours from now, the bound being 14 days.
+    fn warned(hours: i64) -> Vec<String> {
+        const HOUR: i64 = 3_600_000;
+        let now = WallTime::from_unix_millis(1_000 * HOUR);
+        let end = WallTime::from_unix_millis((1_000 + hours) * HOUR);
+        let tls = TlsDetails { version: None, verified: true, expires_at: Some(end) };
+        let details = Details::Tcp(TcpDetails { peer: None, tls: Some(tls) });
+        let mut seen = Observation { warnings: Vec::new(), details };
+        seen.warn_of_expiry(now, Duration::from_secs(14 * 24 * 3600));
+        seen.warnings
+    }
+
+    #[test]
+    fn a_certificate_is_warned_of_from_the_bound_on_and_after_its_end() {
+        assert!(warned(14 * 24).is_empty(), "not before it is nearer than the bound");
+        assert_eq!(warned(14 * 24 - 1), ["the server's certificate ends in 14 days: renew it"]);
+        assert_eq!(warned(72), ["the server's certificate ends in 3 days: renew it"]);
+        assert_eq!(warned(-48), ["the server's certificate ended 2 days ago: renew it"]);
+    }
+
+    #[test]
+    fn without_a_certificate_nothing_is_warned_of() {
+        let mut seen = Observation::default();
+        seen.warn_of_expiry(WallTime::default(), Duration::MAX);
+        assert!(seen.warnings.is_empty());
+    }
 }

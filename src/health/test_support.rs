@@ -65,6 +65,7 @@ pub(crate) fn policy(called: &str) -> Policy {
         startup_interval: secs(1),
         timeout: secs(10),
         slow_after: secs(1),
+        certificate_warning: secs(14 * 24 * 3600),
         attempts: count(3),
         backoff: Backoff { initial: millis(100), max: secs(2), multiplier: 2.0, jitter: Jitter::Full },
         circuit: default_circuit(),

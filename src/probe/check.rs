@@ -44,7 +44,10 @@ pub async fn run(
     loop {
         let mut trace = Trace::default();
         let watch = Stopwatch::start();
-        let outcome = probe.attempt(deadline, &mut trace).await;
+        let mut outcome = probe.attempt(deadline, &mut trace).await;
+        if let Ok(seen) = &mut outcome {
+            seen.warn_of_expiry(clock.now().wall, policy.certificate_warning);
+        }
         let latency = watch.elapsed();
         if let Err(failure) = &outcome {
             log_attempt(policy, &id, attempt, allowed, failure, &trace, latency, loudness);

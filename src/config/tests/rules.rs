@@ -180,7 +180,7 @@ fn rules_of_single_fields() {
         ),
         (
             "kind: redis, host: h, interval: 10",
-            "`10` is not valid, at …interval; allowed: a whole number with its unit, such as `250ms`, `10s`, `1m30s` or `1h`; add the unit",
+            "`10` is not valid, at …interval; allowed: a whole number with its unit, such as `250ms`, `10s`, `1m30s`, `1h` or `14d`; add the unit",
         ),
         (
             "kind: redis, host: h, interval: 99ms",
@@ -192,9 +192,10 @@ fn rules_of_single_fields() {
             "`0s` is out of range, at …slow_after; allowed: 1ms to 24h",
         ),
         (
-            "kind: redis, host: h, interval: 25h",
-            "`90000s` is out of range, at …interval; allowed: 100ms to 24h",
+            "kind: redis, host: h, certificate_warning: 30m",
+            "`1800s` is out of range, at …certificate_warning; allowed: 1h to 365d",
         ),
+        ("kind: redis, host: h, interval: 25h", "`25h` is out of range, at …interval; allowed: 100ms to 24h"),
         (
             "kind: redis, host: h, retry: {attempts: 11}",
             "`11` is out of range, at …retry.attempts; allowed: 1 to 10",
@@ -215,7 +216,7 @@ fn rules_of_single_fields() {
             "kind: redis, host: h, queries: []",
             "`queries` is unknown, at …queries; allowed: `host`, `port`, `username`, `password`, `tls`, `mode`, \
              `role`, `reconnect_every`, `name`, `kind`, `impact`, `scope`, `enabled`, `depends_on`, `fallback_of`, \
-             `interval`, `startup_interval`, `timeout`, `connect_timeout`, `slow_after`, `retry`, `circuit`; remove it",
+             `interval`, `startup_interval`, `timeout`, `connect_timeout`, `slow_after`, `certificate_warning`, `retry`, `circuit`; remove it",
         ),
         (
             "kind: redis, host: h, retry: {jitter: some}",
@@ -267,7 +268,7 @@ fn rules_of_single_fields() {
             "kind: redis, host: h, intervall: 5s",
             "`intervall` is unknown, at …intervall; allowed: `host`, `port`, `username`, `password`, `tls`, `mode`, \
              `role`, `reconnect_every`, `name`, `kind`, `impact`, `scope`, `enabled`, `depends_on`, `fallback_of`, \
-             `interval`, `startup_interval`, `timeout`, `connect_timeout`, `slow_after`, `retry`, `circuit`; \
+             `interval`, `startup_interval`, `timeout`, `connect_timeout`, `slow_after`, `certificate_warning`, `retry`, `circuit`; \
              did you mean `interval`?",
         ),
     ] {
@@ -377,9 +378,9 @@ fn all_errors_of_all_layers_at_once() {
         [
             "error: a list is not valid, at service.name (file 1.yaml, line 1 column 11); allowed: a text",
             "error: `20` is not valid, at server.drain (variable SICKBAY_DRAIN); allowed: a whole number with its unit, \
-         such as `250ms`, `10s`, `1m30s` or `1h`; add the unit",
+         such as `250ms`, `10s`, `1m30s`, `1h` or `14d`; add the unit",
             "error: `5` is not valid, at defaults.timeout (file 2.yaml, line 1 column 12); allowed: a whole number with its unit, \
-         such as `250ms`, `10s`, `1m30s` or `1h`; add the unit",
+         such as `250ms`, `10s`, `1m30s`, `1h` or `14d`; add the unit",
             "error: `many` is not valid, at defaults.retry.attempts (variable RETRY_ATTEMPTS); \
          allowed: a whole number, not negative",
             "error: `70000` is out of range, at dependencies.database.port (file 1.yaml, line 2 column 42); allowed: 1 to 65535",
@@ -510,7 +511,7 @@ fn what_is_wrong_in_defaults_is_told_once() {
             "defaults: {timeout: soon}\n\
              dependencies: [{name: x, kind: redis, impact: none, host: h, connect_timeout: 3s}]",
             "`soon` is not valid, at defaults.timeout; \
-             allowed: a whole number with its unit, such as `250ms`, `10s`, `1m30s` or `1h`",
+             allowed: a whole number with its unit, such as `250ms`, `10s`, `1m30s`, `1h` or `14d`",
         ),
     ] {
         assert_eq!(of_file(text), [expected], "{text}");

@@ -19,6 +19,7 @@ pub(in crate::config) struct Checking {
     pub(in crate::config) timeout: Duration,
     pub(in crate::config) connect_timeout: Duration,
     pub(in crate::config) slow_after: Duration,
+    pub(in crate::config) certificate_warning: Duration,
     pub(in crate::config) attempts: NonZeroU32,
     pub(in crate::config) backoff: Backoff,
     pub(in crate::config) circuit: circuit::Settings,
@@ -28,10 +29,22 @@ pub(in crate::config) struct Checking {
 const LEAST_INTERVAL: Duration = Duration::from_millis(100);
 const LEAST: Duration = Duration::from_millis(1);
 
+/// Certificates are renewed in days, not in seconds; public ones last no longer than about a year.
+const WARNING_LEAST: Duration = Duration::from_secs(3600);
+const WARNING_MOST: Duration = Duration::from_secs(365 * 24 * 3600);
+
 /// What is not said here, is as in `base`; without a base, everything has to be said.
 pub(super) fn checking(raw: RawChecking, base: Option<&Checking>, at: &Cursor<'_>) -> Checking {
-    let RawChecking { interval, startup_interval, timeout, connect_timeout, slow_after, retry, circuit } =
-        raw;
+    let RawChecking {
+        interval,
+        startup_interval,
+        timeout,
+        connect_timeout,
+        slow_after,
+        certificate_warning,
+        retry,
+        circuit,
+    } = raw;
     let RawRetry { attempts, initial, max, multiplier, jitter } = retry.unwrap_or_default();
     let RawCircuit { failure_threshold, recovery_timeout, success_threshold, half_open_interval } =
         circuit.unwrap_or_default();
@@ -53,6 +66,12 @@ pub(super) fn checking(raw: RawChecking, base: Option<&Checking>, at: &Cursor<'_
         timeout: duration("timeout", timeout, LEAST, base.map(|b| b.timeout)),
         connect_timeout: duration("connect_timeout", connect_timeout, LEAST, base.map(|b| b.connect_timeout)),
         slow_after: duration("slow_after", slow_after, LEAST, base.map(|b| b.slow_after)),
+        certificate_warning: resolve(
+            &at_path(at, "certificate_warning"),
+            certificate_warning,
+            base.map(|b| b.certificate_warning),
+            |at, raw| at.duration_within(raw, WARNING_LEAST..=WARNING_MOST),
+        ),
         attempts: count("retry.attempts", attempts, 10, base.map(|b| b.attempts)),
         backoff: Backoff {
             initial: duration("retry.initial", initial, Duration::ZERO, base.map(|b| b.backoff.initial)),

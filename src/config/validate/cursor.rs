@@ -159,11 +159,20 @@ impl<'a> Cursor<'a> {
     }
 
     /// The duration, if it is at least `least` and at most a day.
-    pub(super) fn duration(&self, HumanDuration(value): HumanDuration, least: Duration) -> Duration {
-        if value < least || value > LONGEST {
+    pub(super) fn duration(&self, value: HumanDuration, least: Duration) -> Duration {
+        self.duration_within(value, least..=LONGEST)
+    }
+
+    /// The duration, if it is in the range.
+    pub(super) fn duration_within(
+        &self,
+        HumanDuration(value): HumanDuration,
+        range: RangeInclusive<Duration>,
+    ) -> Duration {
+        if !range.contains(&value) {
             let what = format!("{} is out of range", self.shown(&format_duration(value)));
-            let allowed = format!("{} to 24h", format_duration(least));
-            self.refuse(ConfigError::new(what).allowed(allowed));
+            let [least, most] = [range.start(), range.end()].map(|end| format_duration(*end));
+            self.refuse(ConfigError::new(what).allowed(format!("{least} to {most}")));
         }
         value
     }

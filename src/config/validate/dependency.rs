@@ -161,6 +161,7 @@ fn resolve(
         startup_interval: checking.startup_interval,
         timeout: checking.timeout,
         slow_after: checking.slow_after,
+        certificate_warning: checking.certificate_warning,
         attempts: checking.attempts,
         backoff: checking.backoff,
         circuit: checking.circuit,
