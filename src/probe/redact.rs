@@ -6,9 +6,9 @@
 //! What peers say is also made short and printable here: it is kept with fifty checks, goes to logs where a line
 //! is a record, and to terminals, and a peer that says a megabyte of anything must not decide over those.
 //!
-//! Passwords of PostgreSQL and Redis are not looked for. Their servers do not repeat them (where Redis could,
-//! in refusing an `AUTH` that it does not know, its words are not told); and a password that is an ordinary
-//! word, as `postgres` is in many a test, would be given away by the gap that it leaves in our own sentences.
+//! A password of PostgreSQL or Redis that is an ordinary word, as `postgres` is in many a test, is not looked for: it
+//! would be given away by the gap that it leaves in our own sentences. Their servers do not repeat passwords;
+//! where Redis could, in refusing an `AUTH` that it does not know, its words are not told.
 
 use futures_util::future::BoxFuture;
 
@@ -23,6 +23,10 @@ use crate::net::Trace;
 /// Words shorter than this are not looked for: a password of one letter would take the letter out of every
 /// message, and so tell itself.
 const WORD_MIN: usize = 4;
+
+/// Parts of a URL's path and query that are shorter are looked for only in the whole of it: `json` and `true` are no
+/// tokens, and their gaps would only confuse.
+const VALUE_MIN: usize = 8;
 
 /// No text that is told is longer, in characters; servers' own messages are a tenth of that.
 const TEXT_MAX: usize = 1000;
@@ -140,15 +144,30 @@ impl Secrets {
             ProbePlan::Redis(plan) => plan.password().as_ref(),
             ProbePlan::Dns(_) | ProbePlan::Tcp(_) | ProbePlan::Http(_) => None,
         };
-        let mut secrets: Vec<&str> =
-            from_files.iter().filter(|secret| Some(*secret) != password).map(Secret::expose).collect();
+        let password_of_letters = password.filter(|password| ordinary(password.expose()));
+        let mut secrets: Vec<&str> = from_files
+            .iter()
+            .filter(|secret| Some(*secret) != password_of_letters)
+            .map(Secret::expose)
+            .collect();
+        secrets.extend(password.filter(|password| !ordinary(password.expose())).map(Secret::expose));
         match plan {
             ProbePlan::Tcp(plan) => secrets.extend(plan.send().as_ref().map(Secret::expose)),
             ProbePlan::Http(plan) => {
-                // Of a URL from a file the host is what turns up.
-                let from_file = secrets.iter().any(|secret| secret.contains("://"));
-                secrets.extend(plan.url().host_str().filter(|_| from_file));
+                // A URL that is from a file, whole or in part, turns up in its parts, and spelled as a URL is.
+                if secrets.iter().any(|secret| secret.contains("://")) {
+                    let url = plan.url();
+                    secrets.extend(url.host_str());
+                    secrets.push(url.path().trim_start_matches('/'));
+                    let segments = url.path_segments().into_iter().flatten();
+                    secrets.extend(segments.filter(|segment| segment.len() >= VALUE_MIN));
+                }
                 secrets.extend(plan.headers().iter().map(|(_, value)| value.expose()));
+                // Many services take a token in the query, so no part of it is shown.
+                let query = plan.url().query().unwrap_or_default();
+                secrets.push(query);
+                let values = query.split('&').filter_map(|pair| Some(pair.split_once('=')?.1));
+                secrets.extend(values.filter(|value| value.len() >= VALUE_MIN));
             }
             ProbePlan::Postgres(_) | ProbePlan::Redis(_) | ProbePlan::Dns(_) => {}
         }
@@ -175,6 +194,11 @@ impl Secrets {
             hide_beginning(whole, secret.expose())
         })
     }
+}
+
+/// Whether a password could be a word of our own sentences.
+fn ordinary(password: &str) -> bool {
+    password.chars().all(char::is_alphabetic)
 }
 
 /// A text that was cut short with `…` may end within the secret.
@@ -221,6 +245,40 @@ mod tests {
         let mut list: Vec<String> = (0..6000).map(|n| n.to_string()).collect();
         shorten(&mut list);
         assert_eq!((list.len(), list.last().unwrap().as_str()), (LIST_MAX + 1, "and 5950 more"));
+    }
+
+    /// The only dependency of this configuration, its secrets, and what is left of a text.
+    fn hidden_for(yaml: &str, text: &str) -> String {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), yaml).unwrap();
+        let sources = crate::config::Sources { files: vec![file.path().into()], ..Default::default() };
+        let plan = crate::config::load(&sources).unwrap();
+        let asked = plan.dependencies().iter().find(|asked| asked.policy().name.as_str() == "x").unwrap();
+        Secrets::of(asked.probe().as_ref().unwrap(), asked.from_secret_files()).hide(text)
+    }
+
+    #[test]
+    fn a_password_is_hidden_unless_it_is_an_ordinary_word() {
+        let with = |password: &str| {
+            format!("dependencies: [{{name: x, kind: redis, impact: none, host: h, password: {password}}}]")
+        };
+        assert_eq!(hidden_for(&with("'hunter2'"), "-ERR AUTH hunter2"), "-ERR AUTH ***");
+        assert_eq!(hidden_for(&with("postgres"), "user postgres"), "user postgres");
+    }
+
+    #[test]
+    fn the_query_of_a_url_is_hidden_and_a_file_in_a_url_as_the_url_spells_it() {
+        let yaml =
+            "dependencies: [{name: x, kind: http, impact: none, url: 'http://h/?a=json&key=0123456789'}]";
+        assert_eq!(hidden_for(yaml, "GET /?a=json&key=0123456789"), "GET /?***");
+        assert_eq!(hidden_for(yaml, "no such key: 0123456789, try json"), "no such key: ***, try json");
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "a\"long secret").unwrap();
+        let yaml = format!(
+            "dependencies: [{{name: x, kind: http, impact: none, url: 'http://h/${{file:{}}}'}}]",
+            file.path().display()
+        );
+        assert_eq!(hidden_for(&yaml, "GET /a%22long%20secret HTTP/1.1"), "GET /*** HTTP/1.1");
     }
 
     #[test]

@@ -26,5 +26,6 @@ mod imports;
 mod outages;
 mod postgres;
 mod redis;
+mod secrets;
 mod support_works;
 mod tcp;

@@ -1,0 +1,390 @@
+//! Nothing secret gets out. Every secret field holds a mark of its own; every kind of dependency meets servers that
+//! accept it, servers that refuse it, and peers that repeat what they hear, cut, stall or talk nonsense; the log is
+//! as loud as it gets. Then all that was printed and answered is searched for every form of the mark.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use crate::support::agent::{Agent, Env, run_cli};
+use crate::support::certs::certs;
+use crate::support::config::{Config, impatient, on, on_postgres, on_redis, quick};
+use crate::support::http::{Answer, HttpServer, acceptor};
+use crate::support::postgres::{Postgres, PostgresOptions};
+use crate::support::redis::{Redis, RedisOptions};
+use crate::support::scratch::Folder;
+use crate::support::tcp::{self, Peer};
+use crate::support::wait::eventually;
+
+/// In every planted secret, so that one search finds all; and in no word of ours.
+const MARK: &str = "pl4nted";
+
+/// The secret of a field: what leaks tells where it was.
+fn secret(field: &str) -> String {
+    format!("{MARK}-{field}-s3cret/+%\"x")
+}
+
+/// The forms in which the mark could get out.
+fn forms() -> Vec<String> {
+    let hex: String = MARK.bytes().map(|byte| format!("{byte:02x}")).collect();
+    let bytes = format!("{:?}", MARK.as_bytes());
+    let mut forms = vec![MARK.to_owned(), hex, bytes.trim_matches(['[', ']']).to_owned()];
+    // Base64 depends on where the text begins; what surrounds it changes the characters at its ends only.
+    for before in 0..3 {
+        let encoded = STANDARD_NO_PAD.encode(format!("{}{MARK}", "\0".repeat(before)));
+        let own = &encoded[if before == 0 { 0 } else { before + 1 }..encoded.len() - 1];
+        forms.push(own.to_owned());
+    }
+    forms
+}
+
+/// What was shown where.
+#[derive(Default)]
+struct Shown(BTreeMap<String, String>);
+
+impl Shown {
+    fn add(&mut self, place: impl Into<String>, text: impl Into<String>) {
+        self.0.insert(place.into(), text.into());
+    }
+
+    fn assert_no_secret(&self) {
+        let forms = forms();
+        for (place, text) in &self.0 {
+            assert!(!text.is_empty(), "{place}: nothing was shown, so nothing was searched");
+            let leak = text.lines().find(|line| forms.iter().any(|form| line.contains(form.as_str())));
+            assert_eq!(leak, None, "{place} shows a secret");
+        }
+    }
+}
+
+/// Every endpoint's answer, head and body.
+async fn ask_everything(agent: &Agent, names: &[String], shown: &mut Shown) {
+    let fixed = [
+        "/health/live",
+        "/health/ready",
+        "/health/alb",
+        "/health/startup",
+        "/livez",
+        "/readyz",
+        "/health",
+        "/health/detailed",
+        "/health/config",
+        "/circuits",
+        "/nothing/here",
+    ];
+    let mut paths: Vec<String> = fixed.map(str::to_owned).into();
+    paths.extend(
+        names.iter().flat_map(|name| [format!("/health/dependencies/{name}"), format!("/circuits/{name}")]),
+    );
+    for path in paths {
+        let answer = agent.get(&path).await;
+        shown.add(path, format!("{:?} {}", answer.headers, answer.body));
+    }
+}
+
+/// Every command's output that does not run for ever.
+async fn run_everything(arguments: &[&str], env: &Env, agent: SocketAddr, shown: &mut Shown) {
+    let address = agent.to_string();
+    let commands = [
+        &["check"][..],
+        &["check", "--format", "json"],
+        &["config", "check"],
+        &["config", "show"],
+        &["config", "show", "--format", "json"],
+        &["config", "show", "--origins"],
+        &["config", "show", "--origins", "--format", "json"],
+        &["healthcheck", "--group", "ready", "--address", &address],
+    ];
+    // A command that comes later must not be forgotten here.
+    let help = run_cli(&["--help"], &Env::new()).await.stdout;
+    let listed = help.split("Commands:").nth(1).and_then(|rest| rest.split("\n\n").next()).expect("a list");
+    let listed: BTreeSet<&str> = listed.lines().filter_map(|line| line.split_whitespace().next()).collect();
+    let told: BTreeSet<&str> = commands.iter().map(|command| command[0]).chain(["run", "help"]).collect();
+    assert_eq!(listed, told, "each command's output is searched");
+    let env = env.clone().set("SICKBAY_LOG", "trace");
+    for command in commands {
+        let output = run_cli(&[command, arguments].concat(), &env).await;
+        shown.add(command.join(" "), output.stdout + &output.stderr);
+    }
+}
+
+/// Says back all that it hears, in whatever protocol that is taken for.
+async fn repeating(before: &'static str) -> Peer {
+    Peer::start(move |mut stream| async move {
+        let mut heard = [0; 4_096];
+        while let Ok(length @ 1..) = stream.read(&mut heard).await {
+            let said = [before.as_bytes(), &heard[..length]].concat();
+            if stream.write_all(&said).await.is_err() {
+                return;
+            }
+        }
+    })
+    .await
+}
+
+/// A PostgreSQL server over TLS that wants the password in clear text and repeats it in its refusal.
+async fn indiscreet_postgres() -> Peer {
+    let acceptor = acceptor(&certs().good);
+    Peer::start(move |mut stream| {
+        let acceptor = acceptor.clone();
+        async move {
+            let mut heard = [0; 4_096];
+            // SSLRequest.
+            if stream.read(&mut heard).await.is_err() || stream.write_all(b"S").await.is_err() {
+                return;
+            }
+            let Ok(mut stream) = acceptor.accept(stream).await else { return };
+            let _ = stream.read(&mut heard).await;
+            // AuthenticationCleartextPassword.
+            let _ = stream.write_all(b"R\0\0\0\x08\0\0\0\x03").await;
+            let Ok(length @ 6..) = stream.read(&mut heard).await else { return };
+            let said = [b"SFATAL\0VFATAL\0C28P01\0Mno: ".as_slice(), &heard[5..length - 1], b"\0\0"].concat();
+            let size = u32::try_from(said.len() + 4).expect("short").to_be_bytes();
+            let _ = stream.write_all(&[b"E".as_slice(), &size, &said].concat()).await;
+            let _ = stream.shutdown().await;
+        }
+    })
+    .await
+}
+
+/// The peers that a dependency of any kind can meet in place of its server.
+struct Hostile {
+    peers: Vec<(&'static str, Peer)>,
+    silent: tcp::Silent,
+    refused: u16,
+}
+
+impl Hostile {
+    async fn start() -> Self {
+        let peers = vec![
+            ("echo", repeating("").await),
+            ("error", repeating("-ERR unknown command: ").await),
+            ("status", repeating("HTTP/1.1 500 no: ").await),
+            ("moved", repeating("HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1/?said=").await),
+            ("body", repeating("HTTP/1.1 500 No\r\nConnection: close\r\n\r\nyou said: ").await),
+            ("garbage", tcp::garbage(b"\x00\xff\x16\x03 nonsense\r\n".as_slice()).await),
+            ("reset", tcp::reset().await),
+            ("cut", tcp::reset_after_request().await),
+            ("mute", tcp::mute().await),
+        ];
+        Self { peers, silent: tcp::silent(), refused: tcp::refused_port() }
+    }
+
+    /// Name and port of each.
+    fn all(&self) -> Vec<(&'static str, u16)> {
+        let peers = self.peers.iter().map(|(name, peer)| (*name, peer.address().port()));
+        peers.chain([("silent", self.silent.address().port()), ("refused", self.refused)]).collect()
+    }
+}
+
+/// A dependency of each kind that has secrets, and of each in its TLS form, on a port of this machine.
+fn each_kind(at: &str, port: u16) -> Vec<Value> {
+    let host = "127.0.0.1";
+    let kinds = [
+        on(
+            "postgres",
+            &format!("postgres-{at}"),
+            json!({"host": host, "port": port, "user": "u", "password": secret("pg")}),
+        ),
+        on(
+            "postgres",
+            &format!("postgres-tls-{at}"),
+            json!({"host": host, "port": port, "user": "u", "password": secret("pgtls"), "sslmode": "require"}),
+        ),
+        on(
+            "redis",
+            &format!("redis-{at}"),
+            json!({"host": host, "port": port, "username": "u", "password": secret("redis")}),
+        ),
+        on(
+            "redis",
+            &format!("redis-tls-{at}"),
+            json!({"host": host, "port": port, "password": secret("redistls"), "tls": {"verify": "none"}}),
+        ),
+        on(
+            "tcp",
+            &format!("tcp-{at}"),
+            json!({"host": host, "port": port, "send": format!("AUTH {}\r\n", secret("send")), "expect": "+OK"}),
+        ),
+        on(
+            "tcp",
+            &format!("tcp-tls-{at}"),
+            json!({"host": host, "port": port, "send": secret("sendtls"), "expect": "+OK", "tls": {"verify": "none"}}),
+        ),
+        on(
+            "http",
+            &format!("http-{at}"),
+            json!({"url": url("http", port), "headers": {"X-Api-Key": secret("header")}}),
+        ),
+        on(
+            "http",
+            &format!("https-{at}"),
+            json!({"url": url("https", port), "headers": {"X-Api-Key": secret("headertls")}, "tls": {"verify": "none"}}),
+        ),
+    ];
+    kinds.map(impatient).into()
+}
+
+/// With a secret in the user info, the path's query, and one behind a `#`.
+fn url(scheme: &str, port: u16) -> String {
+    format!("{scheme}://user-{MARK}:{MARK}%2Fpw@127.0.0.1:{port}/path?token={MARK}-query#{MARK}-fragment")
+}
+
+/// Waits until every enabled dependency has had a result, and these failure kinds have all been met. Gives the
+/// dependencies' names.
+async fn all_checked(agent: &Agent, wanted: &[&str]) -> Vec<String> {
+    eventually("every dependency to be checked", || async {
+        let all = agent.get("/health/detailed").await.json();
+        let all = all["dependencies"].as_object().expect("a map").clone();
+        let enabled = all.iter().filter(|(_, it)| it["enabled"] == true);
+        if let Some((name, _)) = enabled.clone().find(|(_, it)| it["last_check"].is_null()) {
+            return Err(format!("{name} has no result"));
+        }
+        let met =
+            |kind: &str| enabled.clone().any(|(_, it)| it["circuit"]["failures_by_kind"][kind].is_u64());
+        match wanted.iter().find(|kind| !met(kind)) {
+            Some(kind) => Err(format!("nothing failed by {kind}")),
+            None => Ok(all.keys().cloned().collect()),
+        }
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_secret_gets_out_whoever_the_peers_are() {
+    let redis =
+        Redis::start(RedisOptions { password: Some("pl4nted-real".into()), ..Default::default() }).await;
+    let tls_redis =
+        Redis::start(RedisOptions { tls: Some(certs().expired.clone()), ..Default::default() }).await;
+    let database = Postgres::start(PostgresOptions::default()).await;
+    let service = HttpServer::start(Answer::status(200).body("fine")).await;
+    let indiscreet = indiscreet_postgres().await;
+    let hostile = Hostile::start().await;
+
+    let mut dependencies: Vec<Value> =
+        hostile.all().into_iter().flat_map(|(name, port)| each_kind(name, port)).collect();
+    let at = |port: u16| json!({"host": "127.0.0.1", "port": port});
+    dependencies.extend([
+        // What works.
+        on_redis("redis-well", &redis, json!({"password": "pl4nted-real"})),
+        on("tcp", "tcp-well", json!({"host": "127.0.0.1", "port": redis.port(), "send": "AUTH pl4nted-real\r\n", "expect": "+OK"})),
+        on("http", "http-well", json!({"url": url("http", service.address().port()), "headers": {"Authorization-2": secret("h2")}})),
+        // What real servers refuse.
+        on_postgres("postgres-wrong", &database, json!({"password": secret("pgwrong")})),
+        on_postgres("postgres-nobody", &database, json!({"user": format!("u-{}", "x"), "password": secret("pgnobody")})),
+        on_redis("redis-wrong", &redis, json!({"username": "x", "password": secret("rediswrong")})),
+        on_redis("redis-expired", &tls_redis, json!({"port": tls_redis.tls_port(), "password": secret("redisexp"), "tls": {"root_cert": certs().ca}})),
+        on("postgres", "postgres-indiscreet", impatient(json!({
+            "host": "127.0.0.1", "port": indiscreet.address().port(), "password": secret("pgclear"),
+            "sslmode": "verify-full", "root_cert": certs().ca,
+        }))),
+        on("http", "http-content", json!({"url": url("http", service.address().port()), "expect": {"body": "other"}})),
+        on("http", "http-other", json!({"url": url("http", service.address().port()), "expect": {"status": [204]}})),
+        on("redis", "off", json!({"enabled": false, "password": secret("off")})),
+        on("tcp", "plain", at(redis.port())),
+    ]);
+    let mut content = quick(dependencies);
+    content["server"]["admin_token"] = json!(secret("admin"));
+    // A hundred dependencies at the loudest level: more checks would only add more of the same.
+    content["defaults"]["interval"] = json!("10s");
+    content["defaults"]["startup_interval"] = json!("2s");
+    let config = Config::of(&content);
+    let env = Env::new().set("SICKBAY_LOG", "trace").set("RUST_BACKTRACE", "full");
+    let arguments = ["--config", config.path()];
+    let agent = Agent::start_with(&arguments, &env).await;
+
+    let wanted = [
+        "auth_failed",
+        "connect_refused",
+        "connect_reset",
+        "connect_timeout",
+        "protocol",
+        "timeout",
+        "tls_certificate",
+        "tls_handshake",
+        "unexpected_content",
+        "unexpected_status",
+    ];
+    let names = all_checked(&agent, &wanted).await;
+    for well in ["redis-well", "tcp-well", "http-well"] {
+        assert_eq!(agent.dependency(well).await["last_check"]["ok"], true, "{well}");
+    }
+
+    let mut shown = Shown::default();
+    ask_everything(&agent, &names, &mut shown).await;
+    run_everything(&arguments, &env, agent.address(), &mut shown).await;
+    let output = agent.output();
+    assert!(output.contains("connection parameters"), "the log is not only loud where it is harmless");
+    shown.add("the log", output);
+    let own = &shown.0["/health/config"];
+    assert!(own.contains("\"admin_token\":\"***\"") && own.contains("\"filter\":\"trace\""), "{own}");
+    shown.assert_no_secret();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_secret_of_a_variable_or_a_file_gets_out() {
+    let folder = Folder::new("secrets");
+    let file = folder.write("secret", format!("{}\n", secret("file")).as_bytes());
+    let from_file = format!("${{file:{}}}", file.display());
+    let redis = Redis::start(RedisOptions::default()).await;
+    let peer = repeating("HTTP/1.1 500 No\r\nConnection: close\r\n\r\nyou said: ").await;
+    let port = peer.address().port();
+    let encoded = format!("{MARK}%2F%22x");
+    let config = Config::quick([
+        // A secret file where a password is wanted, and where none is.
+        on_redis("files", &redis, json!({"username": from_file, "password": from_file})),
+        on(
+            "http",
+            "path",
+            json!({"url": format!("http://127.0.0.1:{port}/{from_file}"), "expect": {"body": from_file}}),
+        ),
+        on(
+            "postgres",
+            "who",
+            json!({"host": "127.0.0.1", "port": port, "user": from_file, "database": from_file, "password": from_file, "timeout": "1s"}),
+        ),
+        on(
+            "dns",
+            "name",
+            json!({"query": "localhost", "nameservers": [peer.address().to_string()], "timeout": "1s"}),
+        ),
+    ]);
+    let env = Env::new()
+        .set("SICKBAY_LOG", "trace")
+        .set("SICKBAY_ADMIN_TOKEN", secret("token"))
+        .set("DATABASE_URL", format!("postgresql+psycopg2://u:{encoded}@127.0.0.1:{port}/db"))
+        .set("DATABASE_PASSWORD", secret("variable"))
+        .set("REDIS_URL", format!("rediss://u:{encoded}@127.0.0.1:{port}/0"))
+        .set("REDIS_PASSWORD", secret("variable"))
+        .set("HEALTH_CHECK_TIMEOUT", "1s")
+        .set("HEALTH_CHECK_CONNECT_TIMEOUT", "500ms")
+        .set("MLFLOW_TRACKING_URI", format!("http://u:{encoded}@127.0.0.1:{port}/x?token={MARK}"));
+    let arguments = ["--config", config.path()];
+    let agent = Agent::start_with(&arguments, &env).await;
+    let names = all_checked(&agent, &["protocol", "unexpected_status"]).await;
+    let mut shown = Shown::default();
+    ask_everything(&agent, &names, &mut shown).await;
+    run_everything(&arguments, &env, agent.address(), &mut shown).await;
+    shown.add("the log", agent.output());
+    shown.assert_no_secret();
+}
+
+/// The mark is found in every form in which the tests look for it: a search that cannot find proves nothing.
+#[test]
+fn a_leak_would_be_found() {
+    let forms = forms();
+    let found = |text: &str| forms.iter().any(|form| text.contains(form.as_str()));
+    for user in ["u", "us", "use"] {
+        for after in ["", "x", "/+%", "longer"] {
+            let basic = STANDARD_NO_PAD.encode(format!("{user}:{MARK}{after}"));
+            assert!(found(&format!("Authorization: Basic {basic}")), "{user}:{MARK}{after} as {basic}");
+        }
+    }
+    assert!(found(&secret("x")) && found(&format!("{:?}", secret("x").as_bytes())));
+    assert!(found(&secret("x").bytes().map(|byte| format!("{byte:02x}")).collect::<String>()));
+    assert!(!found("planted"));
+}
