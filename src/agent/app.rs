@@ -20,7 +20,7 @@ use crate::config::Plan;
 use crate::config::plan::DependencyPlan;
 use crate::health::{DependencyView, Failure, FailureKind, Phase, Record, Snapshot};
 use crate::http::{self, Pulses, State};
-use crate::net::resolve::Resolver;
+use crate::net::Network;
 use crate::probe;
 
 /// How long runners may take to end their checks and connections.
@@ -102,7 +102,7 @@ pub async fn run(plan: Plan) -> Result<Ended, StartError> {
     let shared = Shared {
         clock,
         updates: updates.clone(),
-        resolver: Resolver::system(),
+        network: Network::system(),
         stop: CancellationToken::new(),
     };
     let runners_stop = shared.stop.clone();
@@ -169,7 +169,7 @@ async fn finish<T: 'static>(tasks: &mut JoinSet<T>, limit: Duration) {
 async fn keep_running(index: usize, record: Record, plan: DependencyPlan, losses: Losses, shared: Shared) {
     let policy = Arc::clone(plan.policy());
     let watched_name = plan.probe().as_ref().and_then(probe::named_target);
-    let factory = factory(plan, shared.resolver.clone());
+    let factory = factory(plan, shared.network.clone());
     let mut record = record;
     loop {
         let (factory, name) = (Arc::clone(&factory), watched_name.clone());
@@ -193,9 +193,9 @@ async fn keep_running(index: usize, record: Record, plan: DependencyPlan, losses
     }
 }
 
-fn factory(plan: DependencyPlan, resolver: Resolver) -> Factory {
+fn factory(plan: DependencyPlan, network: Network) -> Factory {
     Arc::new(move || {
-        probe::build(&plan, &resolver)?.ok_or_else(|| {
+        probe::build(&plan, &network)?.ok_or_else(|| {
             Failure::new(Phase::Dns, FailureKind::Internal, "an enabled dependency has no target")
         })
     })

@@ -19,8 +19,8 @@ use crate::health::circuit::Permit;
 use crate::health::record::GRACE;
 use crate::health::time::millis;
 use crate::health::{Check, Failure, Policy, Record};
-use crate::net::Target;
 use crate::net::resolve::Resolver;
+use crate::net::{Network, Target};
 use crate::probe::Probe;
 use crate::probe::check::{self, Loudness};
 
@@ -38,7 +38,7 @@ pub(super) type Factory = Arc<dyn Fn() -> Result<Box<dyn Probe>, Failure> + Send
 pub(super) struct Shared {
     pub(super) clock: Clock,
     pub(super) updates: mpsc::Sender<Update>,
-    pub(super) resolver: Resolver,
+    pub(super) network: Network,
     pub(super) stop: CancellationToken,
 }
 
@@ -139,7 +139,7 @@ impl Runner {
                 biased;
                 () = self.shared.stop.cancelled() => return false,
                 () = tokio::time::sleep_until(due) => return true,
-                found = resolve_after(look, &self.shared.resolver, watch.as_ref()), if watch.is_some() => {
+                found = resolve_after(look, self.shared.network.resolver(), watch.as_ref()), if watch.is_some() => {
                     self.record.resolved_while_open(&found, self.shared.clock.now());
                 }
             }

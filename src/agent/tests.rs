@@ -17,8 +17,7 @@ use crate::health::test_support::policy;
 use crate::health::{
     Failure, FailureKind, Observation, Outcome, Phase, Policy, Record, Snapshot, Status, verdict,
 };
-use crate::net::Trace;
-use crate::net::resolve::Resolver;
+use crate::net::{Network, Trace};
 use crate::probe::Probe;
 
 /// What a probe does when it is asked for the `n`th time; each probe counts over all its lives.
@@ -76,7 +75,7 @@ impl Bench {
         let losses: Vec<Losses> = records.iter().map(|_| Losses::default()).collect();
         let stop = CancellationToken::new();
         let shared =
-            Shared { clock, updates: updates.clone(), resolver: Resolver::system(), stop: stop.clone() };
+            Shared { clock, updates: updates.clone(), network: Network::system(), stop: stop.clone() };
         let mut runners = tokio::task::JoinSet::new();
         let mut counts = Vec::new();
         for (index, ((_, script), record)) in dependencies.into_iter().zip(records).enumerate() {

@@ -14,7 +14,7 @@ use crate::health::circuit::Permit;
 use crate::health::time::millis;
 use crate::health::{Check, Failure, Impact, Phase, Policy, Status};
 use crate::http::check_report;
-use crate::net::resolve::Resolver;
+use crate::net::Network;
 use crate::probe;
 use crate::probe::check::{self, Loudness};
 
@@ -60,8 +60,8 @@ fn checked(
         Exit::NotWell
     })?;
     let clock = Clock::start();
-    let resolver = Resolver::system();
-    let results = runtime.block_on(join_all(wanted.iter().map(|plan| check_one(plan, &resolver, clock))));
+    let network = Network::system();
+    let results = runtime.block_on(join_all(wanted.iter().map(|plan| check_one(plan, &network, clock))));
     // Told once the goodbyes are said; what hangs then must not keep the command.
     runtime.shutdown_background();
 
@@ -91,12 +91,12 @@ fn select<'a>(plan: &'a Plan, names: &[String]) -> Result<Vec<&'a DependencyPlan
     Ok(all.iter().filter(|plan| names.is_empty() || names.contains(&name(plan))).collect())
 }
 
-async fn check_one<'a>(plan: &'a DependencyPlan, resolver: &Resolver, clock: Clock) -> Checked<'a> {
+async fn check_one<'a>(plan: &'a DependencyPlan, network: &Network, clock: Clock) -> Checked<'a> {
     let policy = &**plan.policy();
     if !policy.enabled() {
         return Checked { policy, status: Status::Disabled, check: None };
     }
-    let mut probe = match probe::build(plan, resolver) {
+    let mut probe = match probe::build(plan, network) {
         Ok(Some(probe)) => probe,
         Ok(None) => return Checked { policy, status: Status::Unknown, check: None },
         Err(failure) => {

@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use tokio::net::TcpStream;
 
-use super::resolve::Resolver;
-use super::{Stream, Tls, Trace, connect};
+use super::{Network, Stream, Tls, Trace, connect};
 use crate::clock::Deadline;
 use crate::health::{Failure, Phase, TlsDetails};
 
@@ -62,14 +61,14 @@ pub struct Dialed {
 /// Makes connections.
 #[derive(Clone)]
 pub struct Dialer {
-    resolver: Resolver,
+    network: Network,
     limits: Limits,
 }
 
 impl Dialer {
-    /// Resolves by `resolver`, connects within `limits`.
-    pub fn new(resolver: Resolver, limits: Limits) -> Self {
-        Self { resolver, limits }
+    /// Over this network, within `limits`.
+    pub fn new(network: Network, limits: Limits) -> Self {
+        Self { network, limits }
     }
 
     /// Resolves and connects.
@@ -83,7 +82,7 @@ impl Dialer {
         let addresses = match target.address() {
             Some(address) => vec![address],
             None => {
-                let lookup = self.resolver.addresses(&target.host);
+                let lookup = self.network.resolver().addresses(&target.host);
                 let found = trace.phase(Phase::Dns, deadline, lookup).await?;
                 trace.resolved.clone_from(&found.addresses);
                 found.addresses
@@ -108,7 +107,8 @@ impl Dialer {
         deadline: Deadline,
         trace: &mut Trace,
     ) -> Result<Dialed, Failure> {
-        let (session, details) = trace.phase(Phase::Tls, deadline, tls.handshake(host, stream)).await?;
+        let handshake = tls.handshake(self.network.connectors(), host, stream);
+        let (session, details) = trace.phase(Phase::Tls, deadline, handshake).await?;
         Ok(Dialed { stream: Stream::tls(session), tls: Some(details) })
     }
 

@@ -2,11 +2,13 @@
 //! one way, the address in use is always known, and failures are told apart the same way for every kind.
 //!
 //! [`resolve`] (a name becomes addresses) → [`connect`] (an address becomes a socket) → [`tls`] (a socket
-//! becomes a session); [`dial`] does the three in order. [`trace`] is where the times go.
+//! becomes a session); [`dial`] does the three in order. [`trace`] is where the times go, [`network`] what all
+//! dialers of a process share.
 
 pub mod connect;
 pub mod dial;
 mod hello;
+pub mod network;
 mod openssl;
 pub mod resolve;
 pub mod stream;
@@ -14,6 +16,7 @@ pub mod tls;
 pub mod trace;
 
 pub use dial::{Dialed, Dialer, Limits, Target};
+pub use network::Network;
 pub use stream::Stream;
 pub use tls::{Tls, Verification};
 pub use trace::Trace;

@@ -22,8 +22,7 @@ use crate::clock::Deadline;
 use crate::config::plan::{DependencyPlan, ProbePlan, TlsPlan, Verify};
 use crate::health::time::millis;
 use crate::health::{Failure, FailureKind, Outcome};
-use crate::net::resolve::Resolver;
-use crate::net::{Dialer, Limits, Target, Tls, Trace, Verification};
+use crate::net::{Dialer, Limits, Network, Target, Tls, Trace, Verification};
 
 /// Asks one dependency.
 pub trait Probe: Send {
@@ -40,16 +39,16 @@ pub trait Probe: Send {
 const GOODBYE: Duration = Duration::from_secs(1);
 
 /// The probe of a dependency; `None` for one that is disabled and has no target.
-pub fn build(plan: &DependencyPlan, resolver: &Resolver) -> Result<Option<Box<dyn Probe>>, Failure> {
+pub fn build(plan: &DependencyPlan, network: &Network) -> Result<Option<Box<dyn Probe>>, Failure> {
     let Some(probe) = plan.probe() else { return Ok(None) };
     let limits = Limits { connect_timeout: *plan.connect_timeout(), user_timeout: plan.policy().timeout };
-    let dialer = Dialer::new(resolver.clone(), limits);
+    let dialer = Dialer::new(network.clone(), limits);
     let patience = limits.connect_timeout;
     log_parameters(plan, probe);
     let asks: Box<dyn Probe> = match probe {
         ProbePlan::Postgres(plan) => Box::new(postgres::probe(plan.clone(), patience, dialer)),
         ProbePlan::Redis(plan) => Box::new(redis::probe(plan.clone(), patience, dialer)),
-        ProbePlan::Dns(plan) => Box::new(dns::Dns::new(plan, resolver)?),
+        ProbePlan::Dns(plan) => Box::new(dns::Dns::new(plan, network.resolver())?),
         ProbePlan::Tcp(plan) => Box::new(tcp::Tcp::new(plan.clone(), dialer)),
         ProbePlan::Http(plan) => Box::new(http::Http::new(plan.clone(), dialer)),
     };
