@@ -2,34 +2,29 @@
 //! first message that it sends: its `ServerHello` (RFC 8446, section 4.1.3) is read on its way through.
 
 use std::io;
-use std::pin::Pin;
-use std::task::{Context, Poll};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use super::tap::Tap;
 
 /// A `ServerHello` fits; what has not shown it by then is not TLS.
 const HELLO_MAX: usize = 1024;
 
-/// A stream that keeps the first bytes it receives until they tell the version.
-#[derive(Debug)]
-pub struct Overheard<S> {
-    inner: S,
+/// Keeps the first bytes that are received until they tell the version.
+#[derive(Debug, Default)]
+pub struct Hello {
     heard: Vec<u8>,
     version: Option<&'static str>,
 }
 
-impl<S> Overheard<S> {
-    pub(super) fn new(inner: S) -> Self {
-        Self { inner, heard: Vec::new(), version: None }
-    }
-
+impl Hello {
     /// `TLSv1.2`, `TLSv1.3`, …, once the server's hello has passed.
     pub(super) fn version(&self) -> Option<&'static str> {
         self.version
     }
+}
 
-    fn hear(&mut self, bytes: &[u8]) {
-        if self.version.is_none() && self.heard.len() < HELLO_MAX && !bytes.is_empty() {
+impl Tap for Hello {
+    fn hear(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if self.version.is_none() && self.heard.len() < HELLO_MAX {
             let room = HELLO_MAX - self.heard.len();
             self.heard.extend_from_slice(&bytes[..bytes.len().min(room)]);
             self.version = version(&self.heard);
@@ -37,6 +32,7 @@ impl<S> Overheard<S> {
                 self.heard = Vec::new();
             }
         }
+        Ok(())
     }
 }
 
@@ -108,30 +104,6 @@ impl<'a> Cursor<'a> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Overheard<S> {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        let before = buf.filled().len();
-        let polled = Pin::new(&mut this.inner).poll_read(cx, buf);
-        this.hear(&buf.filled()[before..]);
-        polled
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for Overheard<S> {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().inner).poll_write(cx, data)
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().inner).poll_flush(cx)
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().inner).poll_shutdown(cx)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -172,15 +144,15 @@ mod tests {
 
     #[test]
     fn what_comes_in_pieces_is_put_together_and_then_let_go() {
-        let mut overheard = Overheard::new(());
+        let mut tap = Hello::default();
         for byte in hello(0x0303, Some(0x0304)) {
-            overheard.hear(&[byte]);
+            tap.hear(&[byte]).unwrap();
         }
-        assert_eq!(overheard.version(), Some("TLSv1.3"));
-        assert!(overheard.heard.is_empty());
-        let mut endless = Overheard::new(());
+        assert_eq!(tap.version(), Some("TLSv1.3"));
+        assert!(tap.heard.is_empty());
+        let mut endless = Hello::default();
         for _ in 0..10_000 {
-            endless.hear(b"not TLS at all ");
+            endless.hear(b"not TLS at all ").unwrap();
         }
         assert!(endless.heard.len() <= HELLO_MAX);
     }

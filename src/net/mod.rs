@@ -3,7 +3,7 @@
 //!
 //! [`resolve`] (a name becomes addresses) → [`connect`] (an address becomes a socket) → [`tls`] (a socket
 //! becomes a session); [`dial`] does the three in order. [`trace`] is where the times go, [`network`] what all
-//! dialers of a process share.
+//! dialers of a process share; by a [`tap`] what passes through a stream is heard.
 
 pub mod connect;
 pub mod dial;
@@ -12,6 +12,7 @@ pub mod network;
 mod openssl;
 pub mod resolve;
 pub mod stream;
+pub mod tap;
 pub mod tls;
 pub mod trace;
 

@@ -9,7 +9,8 @@ use tokio::net::TcpStream;
 use tokio_native_tls::TlsStream;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use super::hello::Overheard;
+use super::hello::Hello;
+use super::tap::Tapped;
 use super::{connect, openssl};
 use crate::health::{Failure, FailureKind, Phase, TlsDetails, WallTime};
 pub use connectors::Connectors;
@@ -26,7 +27,7 @@ pub enum Verification {
 }
 
 /// A TLS session over a socket.
-pub type Session = TlsStream<Overheard<TcpStream>>;
+pub type Session = TlsStream<Tapped<TcpStream, Hello>>;
 
 /// The TLS settings of one dependency. Those who have the same share a connector.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -49,7 +50,7 @@ impl Tls {
         stream: TcpStream,
     ) -> Result<(Session, TlsDetails), Failure> {
         let connector = connectors.get(self).await?;
-        match connector.connect(host, Overheard::new(stream)).await {
+        match connector.connect(host, Tapped::new(stream, Hello::default())).await {
             Ok(session) => {
                 let details = self.describe(&session);
                 Ok((session, details))
@@ -67,7 +68,7 @@ impl Tls {
     fn describe(&self, session: &Session) -> TlsDetails {
         let certificate = session.get_ref().peer_certificate().ok().flatten();
         let expires_at = certificate.and_then(|certificate| expiry(&certificate.to_der().ok()?));
-        let version = session.get_ref().get_ref().get_ref().version();
+        let version = session.get_ref().get_ref().get_ref().tap().version();
         TlsDetails { version, verified: self.verification != Verification::None, expires_at }
     }
 

@@ -8,7 +8,7 @@ use redis::aio::{ConnectionLike, MultiplexedConnection};
 use redis::{AsyncConnectionConfig, ErrorKind, InfoDict, RedisConnectionInfo, RedisError};
 use tokio_util::task::AbortOnDropHandle;
 
-use first_words::{FirstWords, Heard};
+use first_words::FirstWords;
 
 use super::pooled::{Keep, Pooled, Protocol, Session, Trouble};
 use super::{cut_before_an_answer, tls};
@@ -16,6 +16,7 @@ use crate::clock::Deadline;
 use crate::config::plan::{RedisPlan, Role};
 use crate::health::observation::RedisDetails;
 use crate::health::{Details, Failure, FailureKind, Observation, Phase, TlsDetails};
+use crate::net::tap::Tapped;
 use crate::net::{Dialer, Target, Tls, Trace, connect};
 
 /// The probe of a Redis server.
@@ -61,7 +62,8 @@ impl Protocol for Redis {
         // and its error has the server's own code.
         let settings = RedisConnectionInfo::default().set_skip_set_lib_name();
         let config = AsyncConnectionConfig::new().set_response_timeout(None);
-        let (stream, words) = Heard::new(dialed.stream);
+        let words = FirstWords::default();
+        let stream = Tapped::new(dialed.stream, words.clone());
         let (mut client, driver) = MultiplexedConnection::new_with_config(&settings, stream, config)
             .await
             .map_err(|error| failure(Phase::Auth, &error))?;

@@ -5,24 +5,15 @@
 //! is heard on its way through, and so is the error that ends the connection, of which the library tells less.
 
 use std::io;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll, ready};
-
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::health::{Failure, Phase};
-use crate::net::{Stream, connect};
+use crate::net::connect;
+use crate::net::tap::Tap;
 use crate::probe::shown;
 
 /// An error line is a sentence or two; Redis' longest, of the protected mode, has about 900 bytes.
 const LINE_MAX: usize = 1024;
-
-/// A stream whose first line is kept.
-pub(super) struct Heard {
-    inner: Stream,
-    words: FirstWords,
-}
 
 /// What was heard.
 #[derive(Debug, Clone, Default)]
@@ -51,9 +42,11 @@ impl FirstWords {
         let words = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         words.end.clone().map(|failure| Failure { phase, ..failure })
     }
+}
 
+impl Tap for FirstWords {
     /// An error where what begins here is not Redis.
-    fn hear(&self, bytes: &[u8]) -> io::Result<()> {
+    fn hear(&mut self, bytes: &[u8]) -> io::Result<()> {
         /// What an answer can begin with (the specification of RESP, versions 2 and 3).
         const TYPES: &[u8] = b"+-:$*_#,(!=%~>|";
         let line = &mut self.0.lock().unwrap_or_else(PoisonError::into_inner).line;
@@ -70,40 +63,9 @@ impl FirstWords {
         Ok(())
     }
 
-    fn ended(&self, error: &io::Error) {
+    fn ended(&mut self, error: &io::Error) {
         let mut words = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         words.end.get_or_insert_with(|| connect::failure(Phase::Query, error));
-    }
-}
-
-impl Heard {
-    pub(super) fn new(inner: Stream) -> (Self, FirstWords) {
-        let words = FirstWords::default();
-        (Self { inner, words: words.clone() }, words)
-    }
-}
-
-impl AsyncRead for Heard {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        let before = buf.filled().len();
-        let result = ready!(Pin::new(&mut this.inner).poll_read(cx, buf))
-            .and_then(|()| this.words.hear(&buf.filled()[before..]));
-        Poll::Ready(result.inspect_err(|error| this.words.ended(error)))
-    }
-}
-
-impl AsyncWrite for Heard {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().inner).poll_write(cx, data)
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().inner).poll_flush(cx)
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().inner).poll_shutdown(cx)
     }
 }
 
@@ -113,16 +75,16 @@ mod tests {
 
     #[test]
     fn the_first_line_is_kept_and_only_an_error_is_one() {
-        let words = FirstWords::default();
+        let mut words = FirstWords::default();
         for piece in [b"-ERR max ".as_slice(), b"number of clients reached\r\n", b"-OTHER x\r\n"] {
             words.hear(piece).unwrap();
         }
         assert_eq!(words.error(), Some(("ERR".into(), "max number of clients reached".into())));
-        let fine = FirstWords::default();
+        let mut fine = FirstWords::default();
         fine.hear(b"+PONG\r\n").unwrap();
         assert_eq!(fine.error(), None);
         assert!(FirstWords::default().hear(b"HTTP/1.1 400 Bad Request\r\n").is_err());
-        let endless = FirstWords::default();
+        let mut endless = FirstWords::default();
         (0..1000).for_each(|_| endless.hear(b"-no line at all").unwrap());
         assert_eq!(endless.0.lock().unwrap().line.len(), LINE_MAX);
     }

@@ -1,0 +1,116 @@
+//! A stream that somebody listens to: what passes is heard on its way, by who needs to know more than the
+//! library that reads it will tell.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// Listens to what a stream receives.
+pub trait Tap: Unpin {
+    /// These bytes were received. An error takes their place, and so ends the connection.
+    fn hear(&mut self, bytes: &[u8]) -> io::Result<()>;
+
+    /// The reader of the stream gets this error, whoever it comes from.
+    fn ended(&mut self, _error: &io::Error) {}
+}
+
+/// A stream and who listens to it.
+#[derive(Debug)]
+pub struct Tapped<S, T> {
+    stream: S,
+    tap: T,
+}
+
+impl<S, T> Tapped<S, T> {
+    /// Has `tap` hear what `stream` receives.
+    pub fn new(stream: S, tap: T) -> Self {
+        Self { stream, tap }
+    }
+
+    /// The stream.
+    pub fn stream(&self) -> &S {
+        &self.stream
+    }
+
+    /// Who listens.
+    pub fn tap(&self) -> &T {
+        &self.tap
+    }
+}
+
+impl<S: AsyncRead + Unpin, T: Tap> AsyncRead for Tapped<S, T> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let before = buf.filled().len();
+        let result = ready!(Pin::new(&mut this.stream).poll_read(cx, buf)).and_then(|()| {
+            let bytes = &buf.filled()[before..];
+            if bytes.is_empty() { Ok(()) } else { this.tap.hear(bytes) }
+        });
+        Poll::Ready(result.inspect_err(|error| this.tap.ended(error)))
+    }
+}
+
+impl<S: AsyncWrite + Unpin, T: Tap> AsyncWrite for Tapped<S, T> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().stream).poll_write(cx, data)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    /// Keeps all it hears, and takes offence at a word.
+    #[derive(Default)]
+    struct Ear {
+        heard: Vec<u8>,
+        told: Option<io::ErrorKind>,
+    }
+
+    impl Tap for Ear {
+        fn hear(&mut self, bytes: &[u8]) -> io::Result<()> {
+            self.heard.extend_from_slice(bytes);
+            match bytes.ends_with(b"no") {
+                true => Err(io::ErrorKind::InvalidData.into()),
+                false => Ok(()),
+            }
+        }
+
+        fn ended(&mut self, error: &io::Error) {
+            self.told = Some(error.kind());
+        }
+    }
+
+    #[tokio::test]
+    async fn what_passes_is_heard_once_and_an_offence_ends_it() {
+        let (near, mut far) = tokio::io::duplex(64);
+        let mut tapped = Tapped::new(near, Ear::default());
+        let mut buffer = [0; 5];
+        far.write_all(b"hello").await.unwrap();
+        tapped.read_exact(&mut buffer[..2]).await.unwrap();
+        tapped.read_exact(&mut buffer[2..]).await.unwrap();
+        assert_eq!((&buffer, tapped.tap().heard.as_slice()), (b"hello", b"hello".as_slice()));
+        tapped.write_all(b"back").await.unwrap();
+        far.read_exact(&mut buffer[..4]).await.unwrap();
+        assert_eq!(
+            (&buffer[..4], tapped.tap().heard.len()),
+            (b"back".as_slice(), 5),
+            "what is sent is not heard"
+        );
+        far.write_all(b"no").await.unwrap();
+        assert_eq!(tapped.read(&mut buffer).await.unwrap_err().kind(), io::ErrorKind::InvalidData);
+        assert_eq!(tapped.tap().told, Some(io::ErrorKind::InvalidData));
+    }
+}
