@@ -44,6 +44,11 @@ impl ConfigError {
         Self { position, ..self }
     }
 
+    fn lacks_its_line_in(&self, file: &Source) -> bool {
+        let here = matches!(&self.origin, Some(Origin::File(name)) if *name == file.name);
+        here && self.position.is_none() && !self.path.is_empty()
+    }
+
     /// What is allowed there.
     pub(super) fn allowed(self, allowed: impl Into<String>) -> Self {
         Self { allowed: Some(allowed.into().into()), ..self }
@@ -90,10 +95,12 @@ impl ConfigErrors {
 impl ConfigErrors {
     /// With the lines of what stands in these files.
     pub(super) fn located(mut self, files: &[Source]) -> Self {
-        for error in self.0.iter_mut().filter(|error| error.position.is_none() && !error.path.is_empty()) {
-            if let Some(Origin::File(name)) = &error.origin {
-                let file = files.iter().find(|file| file.name == *name);
-                error.position = file.and_then(|file| file.locate(&error.path));
+        for file in files {
+            let mut wrong: Vec<_> = self.0.iter_mut().filter(|error| error.lacks_its_line_in(file)).collect();
+            let paths: Vec<_> = wrong.iter().map(|error| &error.path).collect();
+            let positions = if paths.is_empty() { Vec::new() } else { file.locate(&paths) };
+            for (error, position) in wrong.iter_mut().zip(positions) {
+                error.position = position;
             }
         }
         self
@@ -138,6 +145,11 @@ impl Errors {
     /// Whether anything was found wrong at `path` or below.
     pub(super) fn any_within(&self, path: &Path) -> bool {
         self.0.borrow().iter().any(|known| known.path.within(path))
+    }
+
+    /// Whether the very value at `path` was found wrong.
+    pub(super) fn any_at(&self, path: &Path) -> bool {
+        self.0.borrow().iter().any(|known| known.path == *path)
     }
 
     /// Whether no more are told.
@@ -185,8 +197,13 @@ fn shortened(text: &str) -> String {
     format!("`{short}{dots}`")
 }
 
-/// `name` of the `known` that may have been meant by `written`.
+/// `name` of the `known` that may have been meant by `written`. None of ours is longer than the longest word
+/// that is looked at: comparing takes the product of two lengths.
 pub(super) fn similar<'a>(written: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    const LONGEST: usize = 64;
+    if written.len() > LONGEST {
+        return None;
+    }
     known
         .into_iter()
         .map(|name| (strsim::damerau_levenshtein(written, name), name))
@@ -279,5 +296,8 @@ mod tests {
         assert_eq!(similar("intervall", ["interval", "timeout"]), Some("interval"));
         assert_eq!(similar("hots", ["host", "port"]), Some("host"));
         assert_eq!(similar("completely", ["host", "port"]), None);
+        let long = "x".repeat(64);
+        assert_eq!(similar(&long, [&*long]), Some(&*long));
+        assert_eq!(similar(&format!("{long}x"), [&*long]), None, "too long to be looked at");
     }
 }

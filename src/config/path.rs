@@ -7,7 +7,7 @@ use std::fmt;
 pub struct Path(Vec<Step>);
 
 /// One step down.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Step {
     /// Into a map.
     Key(String),

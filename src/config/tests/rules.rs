@@ -498,6 +498,45 @@ fn a_password_to_an_unverified_server_is_warned_about() {
     }
 }
 
+#[test]
+fn a_redis_user_without_a_password_is_warned_about() {
+    let file = |fields: &str| {
+        format!("dependencies: [{{name: x, kind: redis, impact: none, host: localhost, {fields}}}]")
+    };
+    let told = "x: `username` is not used, because there is no `password`; set it, or remove `username`";
+    assert_eq!(plan(&[&file("username: u")], &[]).warnings(), [told]);
+    assert_eq!(plan(&[&file("username: u, password: ''")], &[]).warnings(), [told]);
+    for fine in ["username: u, password: p", "password: p", "username: u, enabled: false"] {
+        assert!(!plan(&[&file(fine)], &[]).warnings().contains(&told.to_owned()), "{fine}");
+    }
+}
+
+/// Elements that cannot be read leave the places of the others as they are.
+#[test]
+fn errors_in_lists_have_the_places_of_the_file() {
+    let file = "dependencies:
+  - {name: x, kind: dns, impact: none, query: h, depends_on: [1, nobody, [], x],
+     nameservers: [true, system, ns1, '${NOPE}', ns2], expect: {addresses: [7, 10.0.0.0/8, here]}}";
+    let found = of_file(file);
+    let what: Vec<_> =
+        found.iter().map(|error| error.split(';').next().unwrap().replace("dependencies.x.", "…")).collect();
+    assert_eq!(
+        what,
+        [
+            "the variable NOPE is not set, at …nameservers[3]",
+            "`1` is not valid, at …depends_on[0]",
+            "a list is not valid, at …depends_on[2]",
+            "`true` is not valid, at …nameservers[0]",
+            "`7` is not valid, at …expect.addresses[0]",
+            "there is no dependency `nobody`, at …depends_on[1]",
+            "a dependency refers to itself, at …depends_on[3]",
+            "`ns1` is no name server, at …nameservers[2]",
+            "`ns2` is no name server, at …nameservers[4]",
+            "`here` is no network, at …expect.addresses[2]",
+        ]
+    );
+}
+
 /// One that was named for it, and every dependency would be told that its own values do not fit.
 #[test]
 fn what_is_wrong_in_defaults_is_told_once() {
@@ -532,13 +571,13 @@ fn what_is_missing_is_placed_by_what_there_is() {
         [
             "error: `kind` is required, at dependencies.a.kind (file 1.yaml, line 2 column 5); \
              allowed: `postgres`, `redis`, `dns`, `tcp`, `http`; say what is spoken with it",
-            "error: `host` is required, at dependencies.database.host (file 2.yaml, line 2 column 5); \
+            "error: `host` is required, at dependencies.database.host (file 2.yaml, line 2 column 6); \
              set it or DATABASE_HOST, or disable the dependency",
             "error: `impact` is required, at dependencies.a.impact (file 1.yaml, line 2 column 5); \
              allowed: `critical`, `degraded`, `none`; say what its failure does to the service",
-            "error: `impact` is required, at dependencies.b.impact (file 1.yaml, line 4 column 5); \
+            "error: `impact` is required, at dependencies.b.impact (file 1.yaml, line 4 column 6); \
              allowed: `critical`, `degraded`, `none`; say what its failure does to the service",
-            "error: `port` is required, at dependencies.b.port (file 1.yaml, line 4 column 5); \
+            "error: `port` is required, at dependencies.b.port (file 1.yaml, line 4 column 6); \
              set it, or write `enabled: false`",
         ]
     );

@@ -40,6 +40,14 @@ impl<'a> Cursor<'a> {
         Self { path: self.path.index(index), ..self.clone() }
     }
 
+    /// The values that were read of the list that stands here, each with its place. An element that could not be
+    /// read is not among the values; the places of those behind it are still the ones in the file.
+    pub(super) fn elements<T>(&self, values: Vec<T>) -> impl Iterator<Item = (Self, T)> + use<'a, T> {
+        let read = |at: &Self| !at.errors.any_at(&at.path);
+        let places: Vec<_> = (0..).map(|n| self.index(n)).filter(read).take(values.len()).collect();
+        places.into_iter().zip(values)
+    }
+
     /// Where this is.
     pub(super) fn path(&self) -> &Path {
         &self.path

@@ -42,9 +42,11 @@ pub(in crate::config) struct Resolved {
     pub(in crate::config) missing: Vec<&'static str>,
 }
 
-/// Reads all dependencies out of the tree. `at` is the place of their list.
+/// Reads all dependencies out of the tree. `at` is the place of their list. Once no more errors are told, the
+/// rest is left: nothing is made of it.
 pub(super) fn decode_all(at: &Cursor<'_>) -> Vec<Section> {
-    at.entries().map(|(key, entry)| section(key, entry, &at.key(key))).collect()
+    let entries = at.entries().take_while(|_| !at.errors().full());
+    entries.map(|(key, entry)| section(key, entry, &at.key(key))).collect()
 }
 
 fn section(key: &str, entry: &Node, at: &Cursor<'_>) -> Section {
@@ -108,7 +110,7 @@ pub(super) fn resolve_all(
         let reason = disabled.get(section.key.as_str()).cloned();
         resolve(section, defaults, reason, &others, &at, warnings)
     };
-    sections.into_iter().filter_map(resolve).collect()
+    sections.into_iter().take_while(|_| !at.errors().full()).filter_map(resolve).collect()
 }
 
 /// `None` where a plan could not even be begun; an error has told why.
@@ -127,11 +129,10 @@ fn resolve(
         at.key("impact")
             .required_of("`critical`, `degraded`, `none`", "say what its failure does to the service");
     }
-    let depends_on: Vec<_> = depends_on
-        .unwrap_or_default()
-        .iter()
-        .enumerate()
-        .filter_map(|(n, other)| reference(other, &own, others, &at.key("depends_on").index(n)))
+    let depends_on: Vec<_> = at
+        .key("depends_on")
+        .elements(depends_on.unwrap_or_default())
+        .filter_map(|(at, other)| reference(&other, &own, others, &at))
         .collect();
     let fallback_of = fallback_of.and_then(|other| fallback(&other, &own, others, &at.key("fallback_of")));
     let checking = checking(section.checking, Some(defaults), at);
@@ -148,6 +149,7 @@ fn resolve(
             at.key(field).required(&advice(&name, kind, field));
         }
         warnings.extend(unprotected(&name, &probe));
+        warnings.extend(nameless(&name, &probe));
     }
     let local = host.as_deref().is_some_and(loopback);
     let policy = Policy {
@@ -288,6 +290,17 @@ fn unprotected(name: &DependencyName, probe: &ProbePlan) -> Option<String> {
     };
     let told = weak && password.is_some() && !loopback(host);
     told.then(|| format!("{name}: the password goes to a server that is not verified; {advice}"))
+}
+
+/// A warning where a Redis user is named that nothing will be said of: only a password begins a log-in.
+fn nameless(name: &DependencyName, probe: &ProbePlan) -> Option<String> {
+    let ProbePlan::Redis(plan) = probe else { return None };
+    let told = plan.username.is_some() && plan.password.is_none();
+    told.then(|| {
+        format!(
+            "{name}: `username` is not used, because there is no `password`; set it, or remove `username`"
+        )
+    })
 }
 
 /// What is checked, for people. What comes from a secret file is not shown.

@@ -143,8 +143,7 @@ fn dns(raw: RawDns, at: &Cursor<'_>) -> Asked {
         servers_at
             .refuse(ConfigError::new("the list is empty").allowed("at least one of `system` or an address"));
     }
-    let nameservers =
-        servers.iter().enumerate().filter_map(|(n, text)| nameserver(text, &servers_at.index(n)));
+    let nameservers = servers_at.elements(servers).filter_map(|(at, text)| nameserver(&text, &at));
     let expect = raw.expect.unwrap_or_default();
     let addresses_at = at.key("expect").key("addresses");
     let addresses = expect.addresses.unwrap_or_default();
@@ -156,10 +155,9 @@ fn dns(raw: RawDns, at: &Cursor<'_>) -> Asked {
         query: take(query, "query", &mut missing),
         record,
         nameservers: nameservers.collect(),
-        expect_addresses: addresses
-            .iter()
-            .enumerate()
-            .filter_map(|(n, t)| network(t, &addresses_at.index(n)))
+        expect_addresses: addresses_at
+            .elements(addresses)
+            .filter_map(|(at, text)| network(&text, &at))
             .collect(),
         expect_min: at.key("expect").key("min").number(expect.min.unwrap_or(1), 1..=100),
     };
