@@ -12,7 +12,7 @@ use super::origin::Origin;
 use super::parse::parse;
 use super::path::Path;
 use super::read::read_text;
-use super::substitute::{self, Env, substitute};
+use super::substitute::{self, Env, Substitution};
 use super::tree::{Content, Map, Node, unnamed};
 
 /// A file may be this large.
@@ -120,9 +120,10 @@ fn lay_text(
     errors: &Errors,
 ) -> Result<Vec<String>, ConfigError> {
     let mut node = parse(text, origin)?;
-    let names = index_dependencies(&mut node, env, errors);
-    if let Some(env) = env {
-        substitute(&mut node, &Path::default(), env, errors);
+    let substitution = env.map(|env| Substitution::new(env, errors));
+    let names = index_dependencies(&mut node, substitution.as_ref(), errors);
+    if let Some(substitution) = substitution {
+        substitution.substitute(&mut node, &Path::default());
     }
     node.forget_what_came_out_empty();
     expand_tls(&mut node);
@@ -133,7 +134,11 @@ fn lay_text(
 
 /// Makes the list of dependencies a map by name. Names are substituted first, because the paths in errors
 /// are made of them. Tells them, in the order of the list.
-fn index_dependencies(root: &mut Node, env: Option<&Env>, errors: &Errors) -> Vec<String> {
+fn index_dependencies(
+    root: &mut Node,
+    substitution: Option<&Substitution<'_>>,
+    errors: &Errors,
+) -> Vec<String> {
     let path = Path::of("dependencies");
     let Some(node) = root.get_mut(&path) else { return Vec::new() };
     let refuse = |node: &Node, path: Path, error: ConfigError| {
@@ -172,8 +177,8 @@ fn index_dependencies(root: &mut Node, env: Option<&Env>, errors: &Errors) -> Ve
                 ConfigError::new("the dependency has no name").advice("give it one"),
             ),
             Some(name) => {
-                if let Some(env) = env {
-                    substitute(name, &place.key("name"), env, errors);
+                if let Some(substitution) = substitution {
+                    substitution.substitute(name, &place.key("name"));
                 }
                 if name.secret {
                     let error = ConfigError::new("a name cannot come from a secret file");

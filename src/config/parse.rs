@@ -9,9 +9,11 @@ use std::fmt;
 
 use serde::de::{self, DeserializeSeed, EnumAccess, MapAccess, SeqAccess, Visitor};
 
-use super::errors::ConfigError;
+use super::decode::fields;
+use super::errors::{ConfigError, listed};
 use super::origin::Origin;
 use super::path::shown_key;
+use super::raw::Raw;
 use super::tree::{Content, Map, Node};
 
 /// No file has more values than this, keys not counted: room for some 5,000 dependencies, however they are
@@ -27,14 +29,20 @@ const DEEPEST: usize = 32;
 /// Nor has more brackets open at one place.
 const MOST_BRACKETS: usize = 1_000;
 
+/// Nor the brackets of 64 levels open around all of the largest file: the sum, over all bytes, of the brackets
+/// that are open there.
+const MOST_OPEN: usize = 64 * 1024 * 1024;
+
+/// Nor as many directives for tags, which are not supported anyway.
+const MOST_TAGS: usize = 100;
+
 const CORRECT: &str = "correct the YAML";
 
 /// The tree of a text, which is to be a map; of an empty text, an empty map.
 pub(super) fn parse(text: &str, origin: &Origin) -> Result<Node, ConfigError> {
-    let refuse = |what: String| ConfigError::new(what).from(Some(origin.clone()));
-    if let Some(position) = too_deep(text) {
-        let what = format!("more than {MOST_BRACKETS} brackets are open");
-        return Err(refuse(what).position(Some(position)).advice("close them"));
+    let refuse = |error: ConfigError| error.from(Some(origin.clone()));
+    if let Some((error, offset)) = takes_long(text) {
+        return Err(refuse(error).position(Some(position(text, offset))));
     }
     let mut documents = serde_yaml::Deserializer::from_str(text);
     let Some(document) = documents.next() else {
@@ -49,42 +57,65 @@ pub(super) fn parse(text: &str, origin: &Origin) -> Result<Node, ConfigError> {
     let node = Seed { building: &building, depth: 0 }.deserialize(document).map_err(|error| {
         let position = error.location().map(|at| (at.line(), at.column()));
         match (building.refusal.take(), parsers_words(&error)) {
-            (Some((what, advice)), _) => refuse(what).position(position).advice(advice),
+            (Some(refusal), _) => refuse(refusal).position(position),
             // They have the position in them.
-            (None, Some(words)) => refuse(format!("not valid YAML: {words}")).advice(CORRECT),
-            (None, None) => refuse("not valid YAML".to_owned()).position(position).advice(CORRECT),
+            (None, Some(words)) => {
+                refuse(ConfigError::new(format!("not valid YAML: {words}")).advice(CORRECT))
+            }
+            (None, None) => refuse(ConfigError::new("not valid YAML").advice(CORRECT)).position(position),
         }
     })?;
     if documents.next().is_some() {
-        return Err(refuse("the file holds more than one YAML document".to_owned())
-            .advice("write one file per document and give each with --config"));
+        let error = ConfigError::new("the file holds more than one YAML document");
+        return Err(refuse(error.advice("write one file per document and give each with --config")));
     }
     match node.content {
         Content::Map(_) => Ok(node),
         Content::Null => Ok(Node::new(Content::Map(Map::new()), origin)),
-        _ => Err(refuse(format!("the file holds {} and no map", node.shown_type()))
-            .allowed("a map of sections: `service`, `server`, `log`, `defaults`, `dependencies`")),
+        _ => {
+            let error = ConfigError::new(format!("the file holds {} and no map", node.shown_type()));
+            let sections = listed(fields::<Raw>().iter().copied());
+            Err(refuse(error.allowed(format!("a map of sections: {sections}"))))
+        }
     }
 }
 
-/// Where brackets are nested beyond all reason. The parser's time grows with the square of that depth, so it
-/// must not see them: a thousand, opened again and again in a file of 1 MiB, take it a second. Brackets in texts
-/// and comments count as well, as telling them apart takes a parser; hence a limit far above `DEEPEST`.
-fn too_deep(text: &str) -> Option<(usize, usize)> {
-    let mut depth = 0_usize;
-    for (line, content) in text.lines().enumerate() {
-        for (column, c) in content.chars().enumerate() {
-            match c {
-                '[' | '{' => depth += 1,
-                ']' | '}' => depth = depth.saturating_sub(1),
-                _ => {}
-            }
-            if depth > MOST_BRACKETS {
-                return Some((line + 1, column + 1));
-            }
+/// What the parser would take very long for, and the byte where that is certain. It must not see it, because it
+/// cannot be stopped.
+///
+/// It looks at every open bracket again with each token, and at every `%TAG` with each further one. Brackets in
+/// texts and comments count as well, as telling them apart takes a parser; hence limits far above `DEEPEST`.
+fn takes_long(text: &str) -> Option<(ConfigError, usize)> {
+    if let Some((offset, _)) = text.match_indices("%TAG").nth(MOST_TAGS) {
+        let what = format!("`%TAG` stands here more than {MOST_TAGS} times, and YAML tags are not supported");
+        return Some((ConfigError::new(what).advice("remove it"), offset));
+    }
+    let (mut open, mut sum) = (0_usize, 0_usize);
+    for (offset, byte) in text.bytes().enumerate() {
+        match byte {
+            b'[' | b'{' => open += 1,
+            b']' | b'}' => open = open.saturating_sub(1),
+            _ => {}
+        }
+        sum += open;
+        if open > MOST_BRACKETS {
+            let what = format!("more than {MOST_BRACKETS} brackets are open");
+            return Some((ConfigError::new(what).advice("close them"), offset));
+        }
+        if sum > MOST_OPEN {
+            let what = format!("{open} brackets are open, and too many were in too much of the file");
+            return Some((ConfigError::new(what).advice("close them"), offset));
         }
     }
     None
+}
+
+/// Line and column of a byte, from 1.
+fn position(text: &str, offset: usize) -> (usize, usize) {
+    let before = text.get(..offset).unwrap_or_default();
+    let line = before.matches('\n').count() + 1;
+    let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+    (line, column)
 }
 
 /// The parser's own words, unless they quote something: what is quoted may be a secret.
@@ -97,8 +128,7 @@ struct Building<'a> {
     left: Cell<usize>,
     text_left: Cell<usize>,
     /// Our own reason to stop. It does not travel in the parser's error, which would put the keys before it.
-    /// With what to do.
-    refusal: RefCell<Option<(String, &'static str)>>,
+    refusal: RefCell<Option<ConfigError>>,
 }
 
 impl Building<'_> {
@@ -106,23 +136,20 @@ impl Building<'_> {
     fn spend<E: de::Error>(&self, text: &str) -> Result<(), E> {
         let Some(left) = self.text_left.get().checked_sub(text.len()) else {
             let what = format!("the file has more than {} MiB of text, aliases written out", MOST_TEXT >> 20);
-            return Err(self.too_much(what));
+            return Err(self.refuse(ConfigError::new(what).advice(SPREAD)));
         };
         self.text_left.set(left);
         Ok(())
     }
 
-    fn refuse<E: de::Error>(&self, what: impl Into<String>) -> E {
-        self.refusal.replace(Some((what.into(), CORRECT)));
-        E::custom("refused")
-    }
-
-    /// The limits are those of one file.
-    fn too_much<E: de::Error>(&self, what: String) -> E {
-        self.refusal.replace(Some((what, "spread it over several files, each given with --config")));
+    fn refuse<E: de::Error>(&self, error: ConfigError) -> E {
+        self.refusal.replace(Some(error));
         E::custom("refused")
     }
 }
+
+/// The limits are those of one file.
+const SPREAD: &str = "spread it over several files, each given with --config";
 
 #[derive(Clone, Copy)]
 struct Seed<'a> {
@@ -135,9 +162,14 @@ impl Seed<'_> {
         Ok(Node::new(content, self.building.origin))
     }
 
+    fn too_large<E: de::Error>(self) -> Result<Node, E> {
+        Err(self.building.refuse(ConfigError::new("a number is too large").advice(CORRECT)))
+    }
+
     fn deeper<E: de::Error>(self) -> Result<Self, E> {
         if self.depth == DEEPEST {
-            return Err(self.building.refuse(format!("values are nested deeper than {DEEPEST}")));
+            let error = ConfigError::new(format!("values are nested deeper than {DEEPEST}"));
+            return Err(self.building.refuse(error.advice(CORRECT)));
         }
         Ok(Self { depth: self.depth + 1, ..self })
     }
@@ -148,7 +180,8 @@ impl<'de> DeserializeSeed<'de> for Seed<'_> {
 
     fn deserialize<D: de::Deserializer<'de>>(self, deserializer: D) -> Result<Node, D::Error> {
         let Some(left) = self.building.left.get().checked_sub(1) else {
-            return Err(self.building.too_much(format!("the file has more than {MOST_VALUES} values")));
+            let error = ConfigError::new(format!("the file has more than {MOST_VALUES} values"));
+            return Err(self.building.refuse(error.advice(SPREAD)));
         };
         self.building.left.set(left);
         deserializer.deserialize_any(self)
@@ -192,15 +225,16 @@ impl<'de> Visitor<'de> for Seed<'_> {
     }
 
     fn visit_i128<E: de::Error>(self, _: i128) -> Result<Node, E> {
-        Err(self.building.refuse("a number is too large"))
+        self.too_large()
     }
 
     fn visit_u128<E: de::Error>(self, _: u128) -> Result<Node, E> {
-        Err(self.building.refuse("a number is too large"))
+        self.too_large()
     }
 
     fn visit_enum<A: EnumAccess<'de>>(self, _: A) -> Result<Node, A::Error> {
-        Err(self.building.refuse("YAML tags (`!name`) are not supported"))
+        let error = ConfigError::new("YAML tags (`!name`) are not supported");
+        Err(self.building.refuse(error.advice(CORRECT)))
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Node, A::Error> {
@@ -231,7 +265,7 @@ struct Key<'a> {
 
 impl Key<'_> {
     fn no_text<T, E: de::Error>(self) -> Result<T, E> {
-        Err(self.building.refuse("a key is not a text"))
+        Err(self.building.refuse(ConfigError::new("a key is not a text").advice(CORRECT)))
     }
 }
 
@@ -253,11 +287,13 @@ impl<'de> Visitor<'de> for Key<'_> {
     fn visit_str<E: de::Error>(self, key: &str) -> Result<String, E> {
         self.building.spend(key)?;
         if key == "<<" {
-            return Err(self.building.refuse("merge keys (`<<`) are not supported"));
+            let error = ConfigError::new("merge keys (`<<`) are not supported");
+            return Err(self.building.refuse(error.advice(CORRECT)));
         }
         if self.map.contains_key(key) {
             let shown = shown_key(key).unwrap_or("not shown");
-            return Err(self.building.refuse(format!("the key `{shown}` stands twice in this map")));
+            let error = ConfigError::new(format!("the key `{shown}` stands twice in this map"));
+            return Err(self.building.refuse(error.advice(CORRECT)));
         }
         Ok(key.to_owned())
     }
@@ -411,6 +447,14 @@ mod tests {
         assert!(error(&aliases).starts_with("the file has more than 4 MiB of text"));
         let lines = "[\n".repeat(500_000);
         assert!(error(&lines).starts_with("more than 1000 brackets are open"));
+        let long = format!("{}\n{}", "{a: ".repeat(900), "b, ".repeat(100_000));
+        assert!(error(&long).starts_with("900 brackets are open, and too many were in too much of the file"));
+        let tags: String = (0..101).map(|n| format!("%TAG !{n}! x\n")).collect();
+        assert_eq!(
+            error(&tags),
+            "`%TAG` stands here more than 100 times, and YAML tags are not supported, \
+             in file f.yaml, line 101 column 1; remove it"
+        );
     }
 
     proptest! {

@@ -4,6 +4,7 @@
 //! A scalar that is one substitution and nothing else takes the type of its field (`port: ${PORT}`). What a
 //! file holds is a secret wherever it is used.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 
@@ -14,6 +15,10 @@ use super::tree::{Content, Node};
 
 /// A secret file may be this large.
 const SECRET_LIMIT: u64 = 64 * 1024;
+
+/// All that the substitutions of one file may come to: a short scalar that names a long variable a thousand
+/// times would else fill the memory.
+const MOST_TEXT: usize = 4 * 1024 * 1024;
 
 /// The environment: what substitutions take their values from. What is no text is kept, so that who asks for
 /// it is not told that it is unset.
@@ -29,33 +34,65 @@ pub(super) fn variable<'a>(env: &'a Env, name: &str) -> Result<Option<&'a str>, 
     })
 }
 
-/// Substitutes in all scalars at and below `node`, which stands at `path`.
-pub(super) fn substitute(node: &mut Node, path: &Path, env: &Env, errors: &Errors) {
-    match &mut node.content {
-        Content::Map(map) => {
-            for (key, value) in map {
-                substitute(value, &path.key(key), env, errors);
+/// The substitutions of one file.
+pub(super) struct Substitution<'a> {
+    env: &'a Env,
+    errors: &'a Errors,
+    left: Left,
+}
+
+impl<'a> Substitution<'a> {
+    /// None made yet.
+    pub(super) fn new(env: &'a Env, errors: &'a Errors) -> Self {
+        Self { env, errors, left: Left(Cell::new(Some(MOST_TEXT))) }
+    }
+
+    /// Substitutes in all scalars at and below `node`, which stands at `path`.
+    pub(super) fn substitute(&self, node: &mut Node, path: &Path) {
+        match &mut node.content {
+            Content::Map(map) => {
+                for (key, value) in map {
+                    self.substitute(value, &path.key(key));
+                }
             }
+            Content::List(list) => {
+                for (n, value) in list.iter_mut().enumerate() {
+                    self.substitute(value, &path.index(n));
+                }
+            }
+            Content::Text(text) if text.contains('$') => match expand(text, self.env, &self.left) {
+                Ok(expanded) => {
+                    node.secret |= expanded.secret;
+                    node.content = match expanded.whole {
+                        true => Content::Word(expanded.text),
+                        false => Content::Text(expanded.text),
+                    };
+                }
+                Err(error) => {
+                    if let Some(error) = error {
+                        self.errors.push(error.at(path.clone()).from(Some(node.origin.clone())));
+                    }
+                    node.content = Content::Refused;
+                }
+            },
+            _ => {}
         }
-        Content::List(list) => {
-            for (n, value) in list.iter_mut().enumerate() {
-                substitute(value, &path.index(n), env, errors);
-            }
+    }
+}
+
+/// The bytes that substitutions may still come to; `None` once they came to more, which is told once.
+struct Left(Cell<Option<usize>>);
+
+impl Left {
+    /// Takes the length of a text. The error is `None` where it has been told.
+    fn spend(&self, text: &str) -> Result<(), Option<ConfigError>> {
+        let left = self.0.get().ok_or(None)?.checked_sub(text.len());
+        self.0.set(left);
+        if left.is_none() {
+            let what = format!("the substitutions of the file come to more than {} MiB", MOST_TEXT >> 20);
+            return Err(Some(ConfigError::new(what).advice("repeat less of a long value")));
         }
-        Content::Text(text) if text.contains('$') => match expand(text, env) {
-            Ok(expanded) => {
-                node.secret |= expanded.secret;
-                node.content = match expanded.whole {
-                    true => Content::Word(expanded.text),
-                    false => Content::Text(expanded.text),
-                };
-            }
-            Err(error) => {
-                errors.push(error.at(path.clone()).from(Some(node.origin.clone())));
-                node.content = Content::Refused;
-            }
-        },
-        _ => {}
+        Ok(())
     }
 }
 
@@ -69,7 +106,7 @@ struct Expanded {
 }
 
 /// The errors never quote the scalar: it may be half a password.
-fn expand(text: &str, env: &Env) -> Result<Expanded, ConfigError> {
+fn expand(text: &str, env: &Env, left: &Left) -> Result<Expanded, Option<ConfigError>> {
     let mut expanded = Expanded { text: String::new(), whole: false, secret: false };
     let mut rest = text;
     while let Some(dollar) = rest.find('$') {
@@ -84,7 +121,9 @@ fn expand(text: &str, env: &Env) -> Result<Expanded, ConfigError> {
             })?;
             expanded.whole = dollar == 0 && rest.len() == text.len() && tail.is_empty();
             expanded.secret |= name.starts_with("file:");
-            expanded.text.push_str(&value(name, env)?);
+            let value = value(name, env)?;
+            left.spend(&value)?;
+            expanded.text.push_str(&value);
             tail
         } else {
             expanded.text.push('$');
@@ -147,8 +186,12 @@ mod tests {
             .into()
     }
 
+    fn expanded(text: &str) -> Result<Expanded, ConfigError> {
+        expand(text, &env(), &Left(Cell::new(Some(MOST_TEXT)))).map_err(Option::unwrap)
+    }
+
     fn plain(text: &str) -> String {
-        expand(text, &env()).unwrap().text
+        expanded(text).unwrap().text
     }
 
     #[test]
@@ -178,13 +221,13 @@ mod tests {
             ("1${PORT}", false),
             ("$$", false),
         ] {
-            assert_eq!(expand(text, &env()).unwrap().whole, whole, "{text}");
+            assert_eq!(expanded(text).unwrap().whole, whole, "{text}");
         }
     }
 
     #[test]
     fn errors_name_the_variable_and_never_the_scalar() {
-        let error = |text| expand(text, &env()).unwrap_err().to_string();
+        let error = |text| expanded(text).unwrap_err().to_string();
         assert_eq!(error("${NONE}"), "the variable NONE is not set; set it, or give a default: `${NONE:-…}`");
         assert_eq!(error("hunter2${HOST"), "a `${` has no `}`; close it, or write `$$` for a dollar sign");
         for text in ["${hunter2!}", "${}", "${1A}", "${HOST-hunter2}", "${HOST:?hunter2}"] {
@@ -206,13 +249,25 @@ mod tests {
             (" a ", " a "),
         ] {
             std::fs::write(&file, content).unwrap();
-            let expanded = expand(&format!("${{file:{}}}", file.display()), &env()).unwrap();
-            assert_eq!(expanded, Expanded { text: expected.into(), whole: true, secret: true });
+            let found = expanded(&format!("${{file:{}}}", file.display())).unwrap();
+            assert_eq!(found, Expanded { text: expected.into(), whole: true, secret: true });
         }
-        let missing = expand("${file:/nonexistent/x}", &env()).unwrap_err().to_string();
+        let missing = expanded("${file:/nonexistent/x}").unwrap_err().to_string();
         assert_eq!(
             missing,
             "the secret file /nonexistent/x does not exist; mount it into this container, readable by its user"
         );
+    }
+
+    #[test]
+    fn a_long_value_is_not_repeated_without_end() {
+        let env: Env = [("LONG".to_owned(), "x".repeat(100_000).into())].into();
+        let left = Left(Cell::new(Some(MOST_TEXT)));
+        let error = expand(&"${LONG}".repeat(1_000), &env, &left).unwrap_err().unwrap();
+        assert_eq!(
+            error.to_string(),
+            "the substitutions of the file come to more than 4 MiB; repeat less of a long value"
+        );
+        assert_eq!(expand("${LONG}", &env, &left).unwrap_err(), None, "told once");
     }
 }
