@@ -239,9 +239,12 @@ impl Snapshot {
 
     /// Whether another dependency that can take this one's place works now.
     pub fn has_stand_in(&self, index: usize, now: Monotonic) -> bool {
-        self.topology.partners[index]
-            .iter()
-            .any(|partner| matches!(self.dependencies[*partner].status(now), Status::Up | Status::Degraded))
+        self.partners(index).any(|partner| matches!(partner.status(now), Status::Up | Status::Degraded))
+    }
+
+    /// The dependencies that can take this one's place, or whose place it can take.
+    pub fn partners(&self, index: usize) -> impl Iterator<Item = &DependencyView> {
+        self.topology.partners[index].iter().map(|partner| &*self.dependencies[*partner])
     }
 
     /// The dependencies through which this one can fail.

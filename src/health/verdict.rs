@@ -64,11 +64,13 @@ pub fn ready(snapshot: &Snapshot, now: Monotonic) -> Answer {
     Answer { status, pass, reasons: reasons(snapshot, now) }
 }
 
-/// Has every critical dependency succeeded once?
+/// Has every critical dependency succeeded once, or what can take its place?
 pub fn startup(snapshot: &Snapshot) -> Answer {
     let waiting: Vec<Reason> = snapshot
         .enabled(Impact::Critical)
-        .filter(|(_, view)| !view.succeeded_once)
+        .filter(|(index, view)| {
+            !view.succeeded_once && !snapshot.partners(*index).any(|partner| partner.succeeded_once)
+        })
         .map(|(_, view)| reason(view, if view.last_check.is_some() { Status::Down } else { Status::Unknown }))
         .collect();
     let pass = waiting.is_empty();
@@ -84,8 +86,9 @@ pub fn alb(snapshot: &Snapshot, now: Monotonic) -> Answer {
     }
     let at_fault: Vec<Reason> = snapshot
         .enabled(Impact::Critical)
+        .filter(|(index, _)| !snapshot.has_stand_in(*index, now))
         .filter(|(index, view)| match view.policy.scope {
-            Scope::Local => counts_as_down(snapshot, *index, view, now),
+            Scope::Local => counts_as_down(snapshot, *index, view),
             Scope::Shared => born_broken(view),
         })
         .map(|(_, view)| reason(view, Status::Down))
@@ -98,12 +101,10 @@ pub fn alb(snapshot: &Snapshot, now: Monotonic) -> Answer {
     Answer { status: ServiceStatus::Down, pass: false, reasons: at_fault }
 }
 
-/// A local dependency that is down by a fault of its own, with nothing to take its place. One that never came
-/// up is not made good by a stand-in. Staleness alone is no evidence: what is known is the last result.
-fn counts_as_down(snapshot: &Snapshot, index: usize, view: &DependencyView, now: Monotonic) -> bool {
-    view.known_down()
-        && !(view.succeeded_once && snapshot.has_stand_in(index, now))
-        && !fails_through_a_shared(snapshot, index, view)
+/// A local dependency that is down by a fault of its own. Staleness alone is no evidence: what is known is the
+/// last result.
+fn counts_as_down(snapshot: &Snapshot, index: usize, view: &DependencyView) -> bool {
+    view.known_down() && !fails_through_a_shared(snapshot, index, view)
 }
 
 /// A shared dependency that this process never reached, for a reason that a bad deployment causes.
@@ -356,6 +357,46 @@ mod tests {
         assert_eq!((service(&all, AT), ready(&all, AT).code()), (ServiceStatus::Down, 503));
     }
 
+    /// A replica that can take the place of `database`.
+    fn replica(what: As) -> DependencyView {
+        let policy =
+            Policy { impact: Impact::Degraded, fallback_of: Some(name("database")), ..policy("replica") };
+        view(policy, what)
+    }
+
+    #[test]
+    fn a_pair_of_which_one_works_is_degraded_in_every_answer() {
+        let broken = As::NeverUp(FailureKind::AuthFailed);
+        // The status of the service, and the codes of ready, alb and startup.
+        for (database, stand_in, status, codes) in [
+            (DOWN, As::Up, ServiceStatus::Degraded, [200, 200, 200]),
+            (DOWN, As::Failing, ServiceStatus::Degraded, [200, 200, 200]),
+            (NEVER_UP, As::Up, ServiceStatus::Degraded, [200, 200, 200]),
+            (broken, As::Up, ServiceStatus::Degraded, [200, 200, 200]),
+            (As::Stale, As::Up, ServiceStatus::Degraded, [200, 200, 200]),
+            (As::Up, DOWN, ServiceStatus::Degraded, [200, 200, 200]),
+            // Both are down: one that worked once is an outage, one that never did is a bad deployment.
+            (DOWN, DOWN, ServiceStatus::Down, [503, 200, 200]),
+            (broken, NEVER_UP, ServiceStatus::Down, [503, 503, 503]),
+            (broken, DOWN, ServiceStatus::Down, [503, 503, 200]),
+            (broken, As::Stale, ServiceStatus::Down, [503, 503, 200]),
+            (broken, As::Disabled, ServiceStatus::Down, [503, 503, 503]),
+        ] {
+            let all = snapshot(vec![with(Impact::Critical, database), replica(stand_in)]);
+            let answers = [ready(&all, AT), alb(&all, AT), startup(&all)];
+            let seen = (service(&all, AT), answers.each_ref().map(Answer::code));
+            assert_eq!(seen, (status, codes), "{database:?} with {stand_in:?}");
+            let told = answers[0].reasons.iter().find(|reason| reason.dependency == name("database"));
+            let told = told.map(|reason| reason.status);
+            let expected = match (database, status) {
+                (As::Up, _) => None,
+                (_, ServiceStatus::Degraded) => Some(Status::Degraded),
+                _ => Some(Status::Down),
+            };
+            assert_eq!(told, expected, "{database:?} with {stand_in:?}");
+        }
+    }
+
     #[test]
     fn draining_goes_before_everything_and_live_stays() {
         for what in ALL {
@@ -487,7 +528,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stand_in_excuses_a_local_outage_and_no_birth_defect() {
+    fn a_stand_in_excuses_a_local_outage() {
         let spare = |what| {
             view(
                 Policy {
@@ -505,7 +546,8 @@ mod tests {
             (DOWN, DOWN, false),
             (DOWN, As::Stale, false),
             (DOWN, As::Disabled, false),
-            (NEVER_UP, As::Up, false),
+            (NEVER_UP, As::Up, true),
+            (NEVER_UP, DOWN, false),
         ] {
             let answer = alb(&snapshot(vec![local(api), spare(other)]), AT);
             assert_eq!(answer.pass, pass, "{api:?} with {other:?}");
