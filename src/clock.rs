@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::time::Instant;
-use uuid::{NoContext, Timestamp, Uuid};
+use uuid::{Builder, Uuid};
 
 use crate::health::{Fraction, Monotonic, Now, WallTime};
 
@@ -107,11 +107,13 @@ pub fn draw() -> Fraction {
 }
 
 /// An identifier that nobody else has: a UUID of version 7, so that identifiers sort by time. Made from our own
-/// reading of the calendar, which stands a clock set before 1970.
+/// reading of the calendar, which stands a clock set before 1970. Nothing is guarded by it, so its chance comes
+/// from where jitter does: the kernel need not be asked for each request that is answered.
 pub fn unique_id() -> Uuid {
     let millis = u64::try_from(wall().unix_millis()).unwrap_or_default();
-    let nanos = u32::try_from(millis % 1000 * 1_000_000).unwrap_or_default();
-    Uuid::new_v7(Timestamp::from_unix(NoContext, millis / 1000, nanos))
+    let mut chance = [0; 10];
+    fastrand::fill(&mut chance);
+    Builder::from_unix_timestamp_millis(millis, &chance).into_uuid()
 }
 
 /// The sign of life of a loop: the loop beats, others ask how long ago that was.

@@ -79,7 +79,6 @@ pub async fn run(plan: Plan) -> Result<Ended, StartError> {
     // One for each: a clone would count for the dependency that it was cloned from.
     let losses: Vec<Losses> = records.iter().map(|_| Losses::default()).collect();
     let (registry, updates) = Registry::new(clock, Arc::clone(&current), registry_beat.clone());
-    tokio::spawn(registry.run());
 
     let http_stop = CancellationToken::new();
     log_start(&plan, &listener, operator.as_ref());
@@ -92,6 +91,8 @@ pub async fn run(plan: Plan) -> Result<Ended, StartError> {
         runner_lost: Box::new(move || watched.iter().any(Losses::too_many)),
     };
     let state = State::new(&plan, clock, current, pulses);
+    let answers = state.clone();
+    tokio::spawn(registry.run(move || answers.renew()));
     let connections = http::connections_max(limits::open_files(), listeners.len());
     let mut servers = JoinSet::new();
     for ((listener, serves), heartbeat) in listeners {

@@ -76,8 +76,8 @@ impl Registry {
         (Self { clock, current, updates, heartbeat, told, told_service }, sender)
     }
 
-    /// Runs until every sender is gone.
-    pub(super) async fn run(mut self) {
+    /// Runs until every sender is gone. Calls `published` whenever there is a new snapshot.
+    pub(super) async fn run(mut self, published: impl Fn()) {
         let mut batch = Vec::new();
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -87,7 +87,7 @@ impl Registry {
                     if received == 0 {
                         return;
                     }
-                    self.publish(batch.drain(..));
+                    self.publish(batch.drain(..), &published);
                 }
                 // Staleness comes with time alone.
                 _ = tick.tick() => self.tell_statuses(),
@@ -96,7 +96,7 @@ impl Registry {
         }
     }
 
-    fn publish(&mut self, batch: impl Iterator<Item = Update>) {
+    fn publish(&mut self, batch: impl Iterator<Item = Update>, published: impl Fn()) {
         let mut next = Snapshot::clone(&self.current.load());
         let mut waiting = Vec::new();
         for update in batch {
@@ -115,6 +115,7 @@ impl Registry {
             }
         }
         self.current.store(Arc::new(next));
+        published();
         for done in waiting {
             // Whoever asked may have given up.
             let _ = done.send(());

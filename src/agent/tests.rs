@@ -71,7 +71,7 @@ impl Bench {
         let current = Arc::new(ArcSwap::from_pointee(Snapshot::new(started, views)));
         let heartbeat = Heartbeat::new(clock);
         let (registry, updates) = Registry::new(clock, Arc::clone(&current), heartbeat.clone());
-        tokio::spawn(registry.run());
+        tokio::spawn(registry.run(|| {}));
         let losses: Vec<Losses> = records.iter().map(|_| Losses::default()).collect();
         let stop = CancellationToken::new();
         let shared =

@@ -10,6 +10,19 @@ use super::wire;
 use crate::health::verdict::{self, Answer};
 use crate::health::{Monotonic, Snapshot};
 
+/// What has a short answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Question {
+    /// Does the agent itself work?
+    Live,
+    /// Can this task serve?
+    Ready,
+    /// Should this task stay in the load balancer?
+    Alb,
+    /// Has every critical dependency succeeded once?
+    Startup,
+}
+
 /// An answer as it goes out.
 #[derive(Debug, Clone)]
 pub(super) struct Short {

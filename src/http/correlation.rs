@@ -1,12 +1,13 @@
 //! `x-correlation-id`: what a caller sends is sent back, so that its logs and ours can be laid side by side.
 
 use hyper::HeaderMap;
-use hyper::header::HeaderValue;
+use hyper::header::{HeaderName, HeaderValue};
+use uuid::Uuid;
 
 use crate::clock;
 
 /// The header's name.
-pub(super) const HEADER: &str = "x-correlation-id";
+pub(super) const HEADER: HeaderName = HeaderName::from_static("x-correlation-id");
 
 /// An identifier that a caller chose may be this long.
 const MAX_LEN: usize = 128;
@@ -19,8 +20,9 @@ pub(super) fn id(headers: &HeaderMap) -> HeaderValue {
         (1..=MAX_LEN).contains(&bytes.len()) && bytes.iter().all(u8::is_ascii_graphic)
     });
     given.cloned().unwrap_or_else(|| {
-        let made = clock::unique_id().to_string();
-        HeaderValue::from_str(&made).unwrap_or(HeaderValue::from_static("none"))
+        let mut made = Uuid::encode_buffer();
+        let made = clock::unique_id().hyphenated().encode_lower(&mut made);
+        HeaderValue::from_str(made).unwrap_or(HeaderValue::from_static("none"))
     })
 }
 

@@ -1,13 +1,16 @@
 //! The endpoints. They read the snapshot and answer in constant time: no request makes a check, waits for one,
 //! or does any other I/O.
 //!
-//! [`server`] accepts connections → [`routes`] knows paths and methods → [`answers`] gives the short answers,
-//! whose bytes are made once per snapshot → [`wire`] gives JSON its shapes.
+//! [`server`] accepts → [`connections`] bounds how many there are, and for how long → [`service`] gives the short
+//! answers at once, from [`answers`], whose bytes are made when the snapshot changes → [`routes`] knows paths and
+//! methods → [`wire`] gives JSON its shapes.
 
 mod answers;
+mod connections;
 mod correlation;
 mod routes;
 mod server;
+mod service;
 mod state;
 mod wire;
 

@@ -1,29 +1,20 @@
-//! The routes: which path answers what, to whom, by which methods.
-//!
-//! | path | audience | answers |
-//! | --- | --- | --- |
-//! | `/health/live`, `/livez` | everybody | does the agent itself work |
-//! | `/health/ready`, `/readyz` | everybody | can this task serve |
-//! | `/health/alb` | everybody | should this task stay in the load balancer |
-//! | `/health/startup` | everybody | has every critical dependency succeeded once |
-//! | `/health` | everybody | health+json |
-//! | `/health/detailed` | operators | everything |
-//! | `/health/dependencies/{name}` | operators | one dependency of it |
-//! | `/health/config` | operators | the effective configuration |
-//! | `/circuits`, `/circuits/{name}` | operators | the circuits |
+//! The routes: which path answers what, to whom. [`PATHS`] is the table; `GET` and `HEAD` are the methods.
+
+use std::mem;
 
 use bytes::Bytes;
-use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
-use hyper::{HeaderMap, Method, Response, StatusCode};
+use hyper::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderValue};
+use hyper::{HeaderMap, Method, Request, Response, StatusCode};
 use warp::Filter;
 
-use super::answers::Short;
+use super::answers::{Question, Short};
 use super::state::State;
 use super::{correlation, wire};
 use crate::health::{Snapshot, verdict};
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const HEALTH_JSON: HeaderValue = HeaderValue::from_static("application/health+json");
+const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 
 /// What a listener serves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,60 +25,75 @@ pub enum Serves {
     Everybody,
 }
 
-/// A path that is known.
+/// What is answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Route<'a> {
-    Live,
-    Ready,
-    Alb,
-    Startup,
+pub(super) enum Endpoint {
+    /// One of the short answers.
+    Short(Question),
+    /// health+json.
     Health,
+    /// Everything.
     Detailed,
-    Dependency(&'a str),
+    /// One dependency of it.
+    Dependency,
+    /// The effective configuration.
     Config,
+    /// All circuits.
     Circuits,
-    Circuit(&'a str),
+    /// One of them.
+    Circuit,
 }
+
+/// The place in a path where a dependency's name stands.
+pub(super) const NAME: &str = "{name}";
+
+/// Every path and what is there. What is asked for thousands of times is found first.
+pub(super) const PATHS: &[(&str, Endpoint)] = &[
+    ("/health/alb", Endpoint::Short(Question::Alb)),
+    ("/health/ready", Endpoint::Short(Question::Ready)),
+    ("/health/live", Endpoint::Short(Question::Live)),
+    ("/health/startup", Endpoint::Short(Question::Startup)),
+    ("/readyz", Endpoint::Short(Question::Ready)),
+    ("/livez", Endpoint::Short(Question::Live)),
+    ("/health", Endpoint::Health),
+    ("/health/detailed", Endpoint::Detailed),
+    ("/health/dependencies/{name}", Endpoint::Dependency),
+    ("/health/config", Endpoint::Config),
+    ("/circuits", Endpoint::Circuits),
+    ("/circuits/{name}", Endpoint::Circuit),
+];
 
 /// Who may ask.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Audience {
+pub(super) enum Audience {
     /// The load balancer, and whoever reaches its port.
     Everybody,
     /// Those who reach the operators' port.
     Operators,
 }
 
-impl<'a> Route<'a> {
-    fn parse(path: &'a str) -> Option<Self> {
-        Some(match path {
-            "/health/live" | "/livez" => Self::Live,
-            "/health/ready" | "/readyz" => Self::Ready,
-            "/health/alb" => Self::Alb,
-            "/health/startup" => Self::Startup,
-            "/health" => Self::Health,
-            "/health/detailed" => Self::Detailed,
-            "/health/config" => Self::Config,
-            "/circuits" => Self::Circuits,
-            _ => {
-                let below = |prefix: &str| path.strip_prefix(prefix).filter(|name| is_segment(name));
-                match (below("/health/dependencies/"), below("/circuits/")) {
-                    (Some(name), _) => Self::Dependency(name),
-                    (_, Some(name)) => Self::Circuit(name),
-                    (None, None) => return None,
-                }
-            }
-        })
-    }
-
-    fn audience(self) -> Audience {
+impl Endpoint {
+    pub(super) fn audience(self) -> Audience {
         match self {
-            Self::Live | Self::Ready | Self::Alb | Self::Startup | Self::Health => Audience::Everybody,
-            Self::Detailed | Self::Dependency(_) | Self::Config | Self::Circuits | Self::Circuit(_) => {
-                Audience::Operators
-            }
+            Self::Short(_) | Self::Health => Audience::Everybody,
+            Self::Detailed
+            | Self::Dependency
+            | Self::Config
+            | Self::Circuits
+            | Self::Circuit => Audience::Operators,
         }
     }
+}
+
+/// What is at a path, with the name in it; the name is empty where the path has none.
+fn find(path: &str) -> Option<(Endpoint, &str)> {
+    PATHS.iter().find_map(|(pattern, endpoint)| {
+        let name = match pattern.strip_suffix(NAME) {
+            None => (path == *pattern).then_some("")?,
+            Some(prefix) => path.strip_prefix(prefix).filter(|name| is_segment(name))?,
+        };
+        Some((*endpoint, name))
+    })
 }
 
 fn is_segment(text: &str) -> bool {
@@ -99,99 +105,155 @@ pub(super) fn routes(
     state: State,
     serves: Serves,
 ) -> impl Filter<Extract = (Response<Bytes>,), Error = std::convert::Infallible> + Clone {
-    warp::method().and(warp::path::full()).and(warp::header::headers_cloned()).map(
-        move |method: Method, path: warp::path::FullPath, headers: HeaderMap| {
+    let query = warp::query::raw().or(warp::any().map(String::new)).unify();
+    warp::method().and(warp::path::full()).and(query).and(warp::header::headers_cloned()).map(
+        move |method: Method, path: warp::path::FullPath, query: String, headers: HeaderMap| {
             let id = correlation::id(&headers);
-            let response = answer(&state, serves, &method, path.as_str(), &id);
-            tracing::debug!(
-                correlation_id = id.to_str().unwrap_or_default(),
-                method = method.as_str(),
-                path = path.as_str(),
-                code = response.status().as_u16(),
-                "answered"
-            );
+            let asked = Asked { method: &method, path: path.as_str(), query: &query, id: &id };
+            let response = answer(&state, serves, &asked);
+            log(&method, path.as_str(), response.status(), &id);
             finished(response, id)
         },
     )
 }
 
-/// The answer to a request whose target is no path.
-pub(super) fn not_a_path(headers: &HeaderMap) -> Response<Bytes> {
+/// A request, as far as an answer depends on it.
+struct Asked<'a> {
+    method: &'a Method,
+    path: &'a str,
+    query: &'a str,
+    id: &'a HeaderValue,
+}
+
+/// The question that this asks, where it is one that has a short answer. It has one on every listener.
+pub(super) fn short_question(method: &Method, path: &str) -> Option<Question> {
+    match find(path) {
+        Some((Endpoint::Short(question), _)) if is_read(method) => Some(question),
+        _ => None,
+    }
+}
+
+/// A short answer, made in the memory of the request's headers.
+pub(super) fn answer_short(
+    state: &State,
+    question: Question,
+    request: &mut Request<impl Sized>,
+) -> Response<Bytes> {
+    let mut headers = mem::take(request.headers_mut());
+    let id = correlation::id(&headers);
+    let Short { code, body } = state.short(question);
+    log(request.method(), request.uri().path(), code, &id);
+    headers.clear();
+    headers.insert(CONTENT_TYPE, JSON);
+    let mut response = Response::new(body);
+    *response.status_mut() = code;
+    *response.headers_mut() = headers;
+    finished(response, id)
+}
+
+fn log(method: &Method, path: &str, code: StatusCode, id: &HeaderValue) {
+    tracing::debug!(
+        correlation_id = id.to_str().unwrap_or_default(),
+        method = method.as_str(),
+        path,
+        code = code.as_u16(),
+        "answered"
+    );
+}
+
+/// Why a request does not get as far as the routes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// Its target is no path.
+    NoPath,
+    /// Its body is longer than any that is of use here.
+    BodyTooLong,
+    /// Its body is not what its head says.
+    BodyBroken,
+}
+
+/// The answer to a request that does not get as far as the routes. The rest of a body that was not read could
+/// be taken for the next request, so it ends the connection.
+pub(super) fn refuse(refusal: Refusal, headers: &HeaderMap) -> Response<Bytes> {
     let id = correlation::id(headers);
-    let message = "the target of the request is a host; a path is what is answered here";
-    finished(error(StatusCode::BAD_REQUEST, "bad_request", message, &id), id)
+    let (code, name, message) = match refusal {
+        Refusal::NoPath => (
+            StatusCode::BAD_REQUEST,
+            "bad_request",
+            "the target of the request is a host; a path is what is answered here",
+        ),
+        Refusal::BodyTooLong => (
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "payload_too_large",
+            "the body of the request is longer than 16 KiB",
+        ),
+        Refusal::BodyBroken => {
+            (StatusCode::BAD_REQUEST, "bad_request", "the body of the request is not what its head says")
+        }
+    };
+    let mut response = error(code, name, message, &id);
+    if refusal != Refusal::NoPath {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    finished(response, id)
 }
 
 /// With the headers that every answer has.
 fn finished(mut response: Response<Bytes>, id: HeaderValue) -> Response<Bytes> {
     let headers = response.headers_mut();
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(CACHE_CONTROL, NO_STORE);
     headers.insert(correlation::HEADER, id);
     response
 }
 
-fn answer(state: &State, serves: Serves, method: &Method, path: &str, id: &HeaderValue) -> Response<Bytes> {
-    let served = |route: &Route<'_>| match serves {
+/// The methods that only read.
+fn is_read(method: &Method) -> bool {
+    matches!(*method, Method::GET | Method::HEAD)
+}
+
+fn answer(state: &State, serves: Serves, asked: &Asked<'_>) -> Response<Bytes> {
+    let served = |(endpoint, _): &(Endpoint, &str)| match serves {
         Serves::Everything => true,
-        Serves::Everybody => route.audience() == Audience::Everybody,
+        Serves::Everybody => endpoint.audience() == Audience::Everybody,
     };
-    let Some(route) = Route::parse(path).filter(served) else {
-        return error(StatusCode::NOT_FOUND, "not_found", "there is nothing at this path", id);
+    let Some((endpoint, name)) = find(asked.path).filter(served) else {
+        return error(StatusCode::NOT_FOUND, "not_found", "there is nothing at this path", asked.id);
     };
-    if !matches!(*method, Method::GET | Method::HEAD) {
+    if !is_read(asked.method) {
         let message = "only GET and HEAD are answered here";
-        let mut response = error(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message, id);
+        let mut response = error(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message, asked.id);
         response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
         return response;
     }
-    match route {
-        Route::Live => short(Short::new(&state.live())),
-        Route::Ready => short(state.rendered().ready.clone()),
-        Route::Alb => short(state.rendered().alb.clone()),
-        Route::Startup => short(state.rendered().startup.clone()),
-        Route::Health => {
-            // Code and body from one snapshot: they must not contradict each other.
-            let (snapshot, now) = (state.snapshot(), state.now());
+    // One snapshot and one moment for all of an answer: its parts must not contradict each other.
+    let (snapshot, now) = (state.snapshot(), state.now());
+    let one = |answer: &dyn Fn(usize) -> Response<Bytes>| match snapshot.get(name) {
+        Some((index, _)) => answer(index),
+        None => unknown_dependency(&snapshot, asked.id),
+    };
+    match endpoint {
+        Endpoint::Short(question) => {
+            let Short { code, body } = state.short(question);
+            respond(code, JSON, body)
+        }
+        Endpoint::Health => {
             let body = wire::HealthJson::new(&snapshot, state.service(), now);
             let Short { code, .. } = Short::new(&verdict::ready(&snapshot, now.mono));
             respond(code, HEALTH_JSON, wire::to_bytes(&body))
         }
-        Route::Detailed => {
-            let snapshot = state.snapshot();
-            let body = wire::Detailed::new(
-                &snapshot,
-                state.service(),
-                state.environment(),
-                &state.live(),
-                state.now(),
-            );
-            ok(&body)
+        Endpoint::Detailed => {
+            let (service, environment) = (state.service(), state.environment());
+            ok(&wire::Detailed::new(&snapshot, service, environment, &state.live(), now))
         }
-        Route::Config => respond(StatusCode::OK, JSON, state.config()),
-        Route::Circuits => ok(&wire::Circuits::new(&state.snapshot(), state.now())),
-        Route::Dependency(name) => {
-            let snapshot = state.snapshot();
-            match snapshot.get(name) {
-                Some((index, _)) => ok(&wire::Dependency::new(&snapshot, index, state.now())),
-                None => unknown_dependency(&snapshot, id),
-            }
-        }
-        Route::Circuit(name) => {
-            let snapshot = state.snapshot();
-            match snapshot.get(name) {
-                Some((_, view)) => ok(&wire::NamedCircuit::new(view, state.now())),
-                None => unknown_dependency(&snapshot, id),
-            }
-        }
+        Endpoint::Dependency => one(&|index| ok(&wire::Dependency::new(&snapshot, index, now))),
+        Endpoint::Config => respond(StatusCode::OK, JSON, state.config()),
+        Endpoint::Circuits => ok(&wire::Circuits::new(&snapshot, now)),
+        Endpoint::Circuit => one(&|index| ok(&wire::NamedCircuit::new(&snapshot.dependencies[index], now))),
     }
 }
 
 fn ok(body: &impl serde::Serialize) -> Response<Bytes> {
     respond(StatusCode::OK, JSON, wire::to_bytes(body))
-}
-
-fn short(answer: Short) -> Response<Bytes> {
-    respond(answer.code, JSON, answer.body)
 }
 
 fn unknown_dependency(snapshot: &Snapshot, id: &HeaderValue) -> Response<Bytes> {
@@ -218,12 +280,13 @@ mod tests {
 
     #[test]
     fn paths_are_exact_and_names_are_one_segment() {
-        assert_eq!(Route::parse("/livez"), Some(Route::Live));
-        assert_eq!(Route::parse("/circuits/redis"), Some(Route::Circuit("redis")));
-        assert_eq!(Route::parse("/health/dependencies/database"), Some(Route::Dependency("database")));
+        assert_eq!(find("/livez"), Some((Endpoint::Short(Question::Live), "")));
+        assert_eq!(find("/circuits"), Some((Endpoint::Circuits, "")));
+        assert_eq!(find("/circuits/redis"), Some((Endpoint::Circuit, "redis")));
+        assert_eq!(find("/health/dependencies/database"), Some((Endpoint::Dependency, "database")));
         for unknown in ["/", "", "/health/", "/health/ready/", "/HEALTH", "/circuits/", "/circuits/a/b", "/x"]
         {
-            assert_eq!(Route::parse(unknown), None, "{unknown}");
+            assert_eq!(find(unknown), None, "{unknown}");
         }
     }
 }

@@ -3,37 +3,32 @@
 //! warp's own server waits for ever for a request that never comes; so its filters are served by a loop of
 //! our own: a time limit for the head of a request, a limit for connections, and an end that comes.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::Request;
-use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper::service::{Service, service_fn};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use socket2::SockRef;
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
-use warp::Reply;
 
-use super::routes::{Serves, not_a_path, routes};
+use super::connections::Connections;
+use super::routes::{Serves, routes};
+use super::service::Front;
 use super::state::State;
 use crate::clock::Heartbeat;
-
-/// A request's head must be complete after this long; it also ends idle kept-alive connections.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Connections at a time, for each listener, where there are descriptors enough.
 const CONNECTIONS_MAX: usize = 1024;
 
 /// What is buffered of a request's head; one that is much longer is answered 431.
-const BUFFER_MAX: usize = 32 * 1024;
+const HEAD_MAX: u16 = 16 * 1024;
 
-/// An answer that the peer does not take for this long ends the connection: without it, clients that ask and
-/// never read would hold every place there is.
+/// Requests at a time on one connection, in HTTP/2.
+const STREAMS_MAX: u32 = 16;
+
+/// What a peer does not take for this long is given up, also where its connection is closed already.
 const UNREAD_MAX: Duration = Duration::from_secs(30);
 
 /// After the stop, answers under way may take this long.
@@ -51,8 +46,8 @@ pub fn listeners(
     std::iter::once((first, first_serves)).chain(operators.map(|own| (own, Serves::Everything)))
 }
 
-/// How many connections each of so many listeners may hold; the next ones wait in the kernel's queue. At least
-/// half of the descriptors are left for checks: clients must not be able to make a healthy task look ill.
+/// How many connections each of so many listeners may hold. At least half of the descriptors are left for
+/// checks: clients must not be able to make a healthy task look ill.
 pub fn connections_max(open_files: u64, listeners: usize) -> usize {
     let half = usize::try_from(open_files / 2).unwrap_or(CONNECTIONS_MAX);
     (half / listeners.max(1)).clamp(1, CONNECTIONS_MAX)
@@ -67,46 +62,34 @@ pub async fn serve(
     connections_max: usize,
     stop: CancellationToken,
 ) {
-    let routed = TowerToHyperService::new(warp::service(routes(state, serves)));
-    let service = service_fn(move |request: Request<Incoming>| {
-        // A target that is a host (`CONNECT x:80`, but also `GET x:80`) has no path, which warp's filters
-        // cannot stand.
-        let refused = request.uri().path_and_query().is_none().then(|| not_a_path(request.headers()));
-        let routed = routed.clone();
-        async move {
-            match refused {
-                Some(response) => Ok(response.into_response()),
-                None => routed.call(request).await,
-            }
-        }
-    });
-    let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT).max_buf_size(BUFFER_MAX);
-    let connections = Arc::new(Semaphore::new(connections_max));
+    let mut connections = Connections::new(state.clock(), connections_max);
+    let front = Front::new(state.clone(), TowerToHyperService::new(warp::service(routes(state, serves))));
+    let http = protocols();
     let graceful = GracefulShutdown::new();
     let mut tick = tokio::time::interval(TICK);
     let mut failing = false;
     loop {
-        let accepting = async {
-            let permit = Arc::clone(&connections).acquire_owned().await;
-            (listener.accept().await, permit)
-        };
-        let (accepted, permit) = tokio::select! {
+        let accepted = tokio::select! {
             () = stop.cancelled() => break,
             _ = tick.tick() => {
                 heartbeat.beat();
+                connections.close_silent();
                 continue;
             }
-            accepted = accepting => accepted,
+            () = connections.ended() => continue,
+            accepted = listener.accept() => accepted,
         };
         let stream = match accepted {
             Ok((stream, _)) => stream,
             Err(error) => {
                 if !std::mem::replace(&mut failing, true) {
-                    tracing::warn!("connections cannot be accepted: {error}");
+                    tracing::warn!(
+                        "a connection cannot be accepted: {error}; others are closed to make room"
+                    );
                 }
-                // Out of file descriptors, most likely: trying again at once would only burn the processor.
-                tokio::time::sleep(Duration::from_millis(100)).await;
+                // Out of descriptors, most likely. Trying again at once would only burn the processor.
+                connections.close_oldest();
+                tokio::time::sleep(Duration::from_millis(10)).await;
                 continue;
             }
         };
@@ -117,18 +100,31 @@ pub async fn serve(
         if let Err(error) = set {
             tracing::debug!("an accepted socket: {error}");
         }
-        let connection = graceful.watch(http.serve_connection(TokioIo::new(stream), service.clone()));
-        tokio::spawn(async move {
-            let _permit = permit;
-            if let Err(error) = connection.await {
-                tracing::debug!("a connection ended: {error}");
+        let serve = |stream| {
+            let connection = http.serve_connection(TokioIo::new(stream), front.clone()).into_owned();
+            let connection = graceful.watch(connection);
+            async move {
+                if let Err(error) = connection.await {
+                    tracing::debug!("a connection ended: {error}");
+                }
             }
-        });
+        };
+        connections.add(stream, serve).await;
     }
     drop(listener);
     if tokio::time::timeout(GRACE, graceful.shutdown()).await.is_err() {
         tracing::debug!("connections were still open at the end");
     }
+}
+
+/// HTTP/1, and HTTP/2 for clients that know of it beforehand, as a load balancer's target group of that version.
+/// Neither has a time limit of its own: [`connections`](super::connections) has one for all that a client can
+/// be slow with.
+fn protocols() -> auto::Builder<TokioExecutor> {
+    let mut http = auto::Builder::new(TokioExecutor::new());
+    http.http1().header_read_timeout(None).max_buf_size(HEAD_MAX.into()).writev(false);
+    http.http2().max_concurrent_streams(STREAMS_MAX).max_header_list_size(HEAD_MAX.into());
+    http
 }
 
 #[cfg(test)]

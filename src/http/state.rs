@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use bytes::Bytes;
 
-use super::answers::Rendered;
+use super::answers::{Question, Rendered, Short};
 use crate::clock::{Clock, Heartbeat};
 use crate::config::Plan;
 use crate::health::verdict::{self, Answer, Pulse};
@@ -66,6 +66,11 @@ impl State {
         self.0.config.clone()
     }
 
+    /// The clock itself.
+    pub(super) fn clock(&self) -> Clock {
+        self.0.clock
+    }
+
     /// Both clocks.
     pub(super) fn now(&self) -> Now {
         self.0.clock.now()
@@ -86,8 +91,24 @@ impl State {
         })
     }
 
+    /// A short answer.
+    pub(super) fn short(&self, question: Question) -> Short {
+        match question {
+            Question::Live => Short::new(&self.live()),
+            Question::Ready => self.rendered().ready.clone(),
+            Question::Alb => self.rendered().alb.clone(),
+            Question::Startup => self.rendered().startup.clone(),
+        }
+    }
+
+    /// Makes the short answers of the newest snapshot. Called when there is one, so that nobody who asks waits
+    /// for it.
+    pub fn renew(&self) {
+        self.rendered();
+    }
+
     /// The short answers: the ones that were made before where they still hold, else new ones.
-    pub(super) fn rendered(&self) -> Arc<Rendered> {
+    fn rendered(&self) -> Arc<Rendered> {
         let snapshot = self.0.snapshot.load();
         let now = self.0.clock.mono();
         if let Some(rendered) = self.0.rendered.load().as_ref().filter(|made| made.holds(&snapshot, now)) {

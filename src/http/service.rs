@@ -1,0 +1,103 @@
+//! What becomes of a request: the short answers are given at once, all else goes through the routes.
+//!
+//! Load balancers ask for the short answers again and again, and may ask while the machine has little to give.
+//! So those take the shortest way: no routing, no waiting, nothing made but a correlation id; the head of the
+//! answer is written into the memory that the head of the request came in.
+
+use std::convert::Infallible;
+
+use bytes::Bytes;
+use futures_util::future::{BoxFuture, Either, FutureExt, Ready, ready};
+use http_body_util::{BodyExt, Either as EitherBody, Full, LengthLimitError, Limited};
+use hyper::body::{Body, Incoming};
+use hyper::service::Service;
+use hyper::{Request, Response};
+
+use super::routes::{self, Refusal};
+use super::state::State;
+
+/// No request needs a longer body than this; one that is longer is answered 413.
+const BODY_MAX: usize = 16 * 1024;
+
+/// Answers the requests of one connection. `R` is what the routes make of a request.
+#[derive(Clone)]
+pub(super) struct Front<R> {
+    state: State,
+    routed: R,
+}
+
+/// The body of an answer: ours, or the routes'.
+type Answer<B> = Response<EitherBody<Full<Bytes>, B>>;
+
+impl<R, B> Front<R>
+where
+    R: Service<Request<Full<Bytes>>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
+    R::Future: Send,
+{
+    pub(super) fn new(state: State, routed: R) -> Self {
+        Self { state, routed }
+    }
+
+    /// The short answer to a request that asks for one and has no body.
+    fn at_once(&self, request: &mut Request<Incoming>) -> Option<Response<Full<Bytes>>> {
+        if !request.body().is_end_stream() {
+            return None;
+        }
+        let question = routes::short_question(request.method(), request.uri().path())?;
+        Some(routes::answer_short(&self.state, question, request).map(Full::new))
+    }
+
+    /// The answer of the routes, once the request is there as a whole.
+    async fn answer(self, request: Request<Incoming>) -> Answer<B> {
+        match whole(request).await {
+            Ok(request) => {
+                let Ok(answer) = self.routed.call(request).await;
+                answer.map(EitherBody::Right)
+            }
+            Err(refusal) => refusal.map(Full::new).map(EitherBody::Left),
+        }
+    }
+}
+
+/// The request with all of its body; or, where it is not for the routes, the answer to it.
+async fn whole(request: Request<Incoming>) -> Result<Request<Full<Bytes>>, Response<Bytes>> {
+    let (head, body) = request.into_parts();
+    let refused = |refusal| Err(routes::refuse(refusal, &head.headers));
+    // `CONNECT x:80`, but also `GET x:80`: warp's filters cannot stand a target without a path.
+    if head.uri.path_and_query().is_none() {
+        return refused(Refusal::NoPath);
+    }
+    // What says that it is too long need not be sent.
+    if body.size_hint().lower() > BODY_MAX as u64 {
+        return refused(Refusal::BodyTooLong);
+    }
+    match Limited::new(body, BODY_MAX).collect().await {
+        Ok(body) => Ok(Request::from_parts(head, Full::new(body.to_bytes()))),
+        Err(error) if error.is::<LengthLimitError>() => refused(Refusal::BodyTooLong),
+        Err(error) => {
+            tracing::debug!("the body of a request: {error}");
+            refused(Refusal::BodyBroken)
+        }
+    }
+}
+
+impl<R, B> Service<Request<Incoming>> for Front<R>
+where
+    R: Service<Request<Full<Bytes>>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
+    R::Future: Send,
+    B: Send + 'static,
+{
+    type Response = Answer<B>;
+    type Error = Infallible;
+    type Future = Either<
+        Ready<Result<Self::Response, Infallible>>,
+        BoxFuture<'static, Result<Self::Response, Infallible>>,
+    >;
+
+    fn call(&self, mut request: Request<Incoming>) -> Self::Future {
+        match self.at_once(&mut request) {
+            Some(answer) => Either::Left(ready(Ok(answer.map(EitherBody::Left)))),
+            None => Either::Right(self.clone().answer(request).map(Ok).boxed()),
+        }
+    }
+}
