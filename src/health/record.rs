@@ -224,6 +224,7 @@ impl Record {
             working_since: self.working_since,
             last_check: self.last_check.clone(),
             last_failure: self.last_failure.clone(),
+            history: self.history.iter().cloned().collect(),
             address: self.address,
             address_changes: self.address_changes.iter().copied().collect(),
             flaky: self.window.flaky(now),

@@ -78,6 +78,8 @@ pub struct DependencyView {
     pub last_seen: Option<Arc<Check>>,
     /// The last check that failed.
     pub last_failure: Option<Arc<Check>>,
+    /// The checks that are remembered, newest first.
+    pub history: Arc<[Arc<Check>]>,
     /// The address last connected to, or tried.
     pub address: Option<SocketAddr>,
     /// Where the name led to before, oldest first.

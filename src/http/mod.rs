@@ -8,6 +8,8 @@
 mod answers;
 mod connections;
 mod correlation;
+mod openapi;
+mod query;
 mod routes;
 mod server;
 mod service;

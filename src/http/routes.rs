@@ -8,8 +8,9 @@ use hyper::{HeaderMap, Method, Request, Response, StatusCode};
 use warp::Filter;
 
 use super::answers::{Question, Short};
+use super::query::HistoryQuery;
 use super::state::State;
-use super::{correlation, wire};
+use super::{correlation, openapi, wire};
 use crate::health::{Snapshot, verdict};
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -42,6 +43,10 @@ pub(super) enum Endpoint {
     Circuits,
     /// One of them.
     Circuit,
+    /// The checks that are remembered.
+    History,
+    /// What describes all of this.
+    OpenApi,
 }
 
 /// The place in a path where a dependency's name stands.
@@ -61,6 +66,8 @@ pub(super) const PATHS: &[(&str, Endpoint)] = &[
     ("/health/config", Endpoint::Config),
     ("/circuits", Endpoint::Circuits),
     ("/circuits/{name}", Endpoint::Circuit),
+    ("/history", Endpoint::History),
+    ("/openapi.json", Endpoint::OpenApi),
 ];
 
 /// Who may ask.
@@ -80,7 +87,9 @@ impl Endpoint {
             | Self::Dependency
             | Self::Config
             | Self::Circuits
-            | Self::Circuit => Audience::Operators,
+            | Self::Circuit
+            | Self::History
+            | Self::OpenApi => Audience::Operators,
         }
     }
 }
@@ -249,6 +258,15 @@ fn answer(state: &State, serves: Serves, asked: &Asked<'_>) -> Response<Bytes> {
         Endpoint::Config => respond(StatusCode::OK, JSON, state.config()),
         Endpoint::Circuits => ok(&wire::Circuits::new(&snapshot, now)),
         Endpoint::Circuit => one(&|index| ok(&wire::NamedCircuit::new(&snapshot.dependencies[index], now))),
+        Endpoint::History => match HistoryQuery::parse(asked.query) {
+            Err(message) => error(StatusCode::BAD_REQUEST, "bad_request", &message, asked.id),
+            Ok(query) => match query.dependency.as_deref().map(|name| snapshot.get(name)) {
+                Some(None) => unknown_dependency(&snapshot, asked.id),
+                Some(Some((index, _))) => ok(&wire::History::new(&snapshot, Some(index), query.limit, now)),
+                None => ok(&wire::History::new(&snapshot, None, query.limit, now)),
+            },
+        },
+        Endpoint::OpenApi => respond(StatusCode::OK, JSON, openapi::document()),
     }
 }
 

@@ -4,20 +4,25 @@ mod check;
 mod circuit;
 mod detailed;
 mod health_json;
+mod history;
+mod schema;
 
 pub(super) use circuit::{Circuits, NamedCircuit};
 pub(super) use detailed::{Dependency, Detailed};
 pub(super) use health_json::HealthJson;
+pub(super) use history::History;
 
 pub use check::check_report;
 
 use std::time::Duration;
 
 use bytes::Bytes;
+use schemars::JsonSchema;
 use serde::{Serialize, Serializer};
 
+use self::schema::Word;
 use crate::health::verdict::Answer;
-use crate::health::{WallTime, time};
+use crate::health::{FailureKind, ServiceStatus, Status, WallTime, time};
 
 /// JSON for one value. What we serialise has no maps with strange keys, so it cannot fail; if it did, an
 /// empty object would tell so.
@@ -27,40 +32,49 @@ pub(super) fn to_bytes(value: &impl Serialize) -> Bytes {
 
 /// `{"status": …, "reasons": [{"dependency", "status", "failure_kind"}]}`: nothing that a stranger must not
 /// know.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Short")]
 pub(super) struct ShortBody<'a> {
-    status: &'static str,
+    status: Word<ServiceStatus>,
+    /// What is not well: in a 200 what degrades the service, in an `alb` of 503 what this task is at fault for.
     reasons: Vec<Reason<'a>>,
 }
 
-#[derive(Debug, Serialize)]
+/// A dependency that is not well.
+#[derive(Debug, Serialize, JsonSchema)]
 struct Reason<'a> {
     dependency: &'a str,
-    status: &'static str,
-    failure_kind: Option<&'static str>,
+    status: Word<Status>,
+    /// Null where no check failed.
+    failure_kind: Option<Word<FailureKind>>,
 }
 
 impl<'a> From<&'a Answer> for ShortBody<'a> {
     fn from(answer: &'a Answer) -> Self {
         let reasons = answer.reasons.iter().map(|reason| Reason {
             dependency: reason.dependency.as_str(),
-            status: reason.status.as_str(),
-            failure_kind: reason.failure_kind.map(|kind| kind.as_str()),
+            status: Word(reason.status),
+            failure_kind: reason.failure_kind.map(Word),
         });
-        Self { status: answer.status.as_str(), reasons: reasons.collect() }
+        Self { status: Word(answer.status), reasons: reasons.collect() }
     }
 }
 
 /// `{"error": {"code", "message", "correlation_id"}}`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Error")]
 pub(super) struct ErrorBody<'a> {
     error: Error<'a>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(inline)]
 struct Error<'a> {
+    /// For programs: `bad_request`, `not_found`, `unknown_dependency`, `method_not_allowed`, `payload_too_large`.
     code: &'static str,
+    /// For people.
     message: &'a str,
+    /// As in the header `x-correlation-id`.
     correlation_id: &'a str,
 }
 
@@ -71,8 +85,9 @@ impl<'a> ErrorBody<'a> {
 }
 
 /// A calendar time as RFC 3339 in UTC, with milliseconds.
-#[derive(Debug, Clone, Copy)]
-struct Timestamp(WallTime);
+#[derive(Debug, Clone, Copy, JsonSchema)]
+#[schemars(inline)]
+struct Timestamp(#[schemars(with = "String", extend("format" = "date-time"))] WallTime);
 
 impl Serialize for Timestamp {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

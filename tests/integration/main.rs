@@ -23,6 +23,7 @@ mod dns;
 mod endpoints;
 mod http_probe;
 mod imports;
+mod openapi;
 mod outages;
 mod postgres;
 mod redis;

@@ -45,6 +45,8 @@ need_test() {
     # dnsmasq-base is the program alone; the package `dnsmasq` adds a service that takes port 53.
     have_daemon dnsmasq || missing+=(dnsmasq-base)
     have openssl || missing+=(openssl)
+    # Without ensurepip, which Debian has in a package of its own, no virtual environment can be made.
+    python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
 }
 need_lint() {
     need_build
@@ -59,7 +61,27 @@ have cargo || {
     echo "error: cargo is not in PATH: install Rust 1.95 or newer, see https://rustup.rs" >&2
     exit 1
 }
-[ ${#missing[@]} -eq 0 ] && exit 0
+
+# Validators that are not ours, from PyPI, in a folder of their own: .venv, beside Cargo.toml.
+python_tools() {
+    local root requirements
+    root=$(dirname "${BASH_SOURCE[0]}")/../..
+    requirements=$root/tests/support/requirements.txt
+    cmp --quiet "$requirements" "$root/.venv/requirements.txt" && return
+    rm -rf "$root/.venv"
+    python3 -m venv "$root/.venv"
+    "$root/.venv/bin/pip" install --quiet --disable-pip-version-check --requirement "$requirements" || {
+        echo "error: pip could not install what tests/support/requirements.txt names" >&2
+        exit 1
+    }
+    # Last, so that a half-made folder is made again.
+    cp "$requirements" "$root/.venv/requirements.txt"
+}
+finish() { if [ "$1" = test ]; then python_tools; fi; }
+if [ ${#missing[@]} -eq 0 ]; then
+    finish "$1"
+    exit 0
+fi
 
 tell() {
     echo "error: missing: ${missing[*]}" >&2
@@ -124,3 +146,4 @@ hold_services
 if wanted postgresql; then hold_cluster; fi
 apt_install "${missing[@]}"
 if wanted redis-server; then disable_service redis-server.service; fi
+finish "$1"

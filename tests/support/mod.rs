@@ -6,6 +6,7 @@
 //! - [`certs`]: an authority of our own, and certificates that are good, expired, for another name, of a stranger.
 //! - [`agent`]: the built binary, as the agent or as a one-shot command. [`client`]: asks it over HTTP.
 //! - [`config`]: configuration files with short timings, and what a check of one comes to.
+//! - [`python`]: validators from PyPI that are not ours.
 //! - [`wait`]: waits for a condition. No test sleeps to let something happen.
 //! - [`ports`], [`process`], [`scratch`], [`user`]: what the servers are made of.
 //!
@@ -20,6 +21,7 @@ pub mod http;
 pub mod ports;
 pub mod postgres;
 pub mod process;
+pub mod python;
 pub mod redis;
 pub mod scratch;
 pub mod tcp;

@@ -1,25 +1,34 @@
 //! A check as JSON: `last_check`, `last_failure`, `details`, and the report of `sickbay check`.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::circuit::OrderedMap;
+use super::schema::Word;
 use super::{Timestamp, millis};
 use crate::health::observation::{
     DnsDetails, HttpDetails, PostgresDetails, RedisDetails, TcpDetails, TlsDetails,
 };
-use crate::health::{Check, Details, Now, Policy, Status};
+use crate::health::{Check, Details, FailureKind, Now, Phase, Policy, Status};
 
 /// The last check.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct LastCheck<'a> {
+    /// The same as in the log.
     check_id: &'a str,
+    /// When it began.
     at: Timestamp,
+    /// How long ago it ended.
     age_seconds: f64,
     ok: bool,
+    /// All but the last one failed.
     attempts: u32,
+    /// Whether the last attempt made a connection of its own.
     new_connection: bool,
+    /// With the pauses between attempts.
     duration_ms: f64,
+    /// The phases of the last attempt; those that ran.
     phases_ms: OrderedMap<'static, f64>,
 }
 
@@ -39,14 +48,17 @@ impl<'a> LastCheck<'a> {
 }
 
 /// The last check that failed.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct LastFailure<'a> {
     check_id: &'a str,
     at: Timestamp,
-    phase: &'static str,
-    failure_kind: &'static str,
+    phase: Word<Phase>,
+    failure_kind: Word<FailureKind>,
+    /// SQLSTATE, Redis error prefix, errno, DNS response code.
     code: Option<&'a str>,
+    /// What was seen.
     message: &'a str,
+    /// What to do about it.
     hint: &'a str,
     attempts: u32,
     duration_ms: f64,
@@ -60,8 +72,8 @@ impl<'a> LastFailure<'a> {
         Some(Self {
             check_id: check.id.as_str(),
             at: Timestamp(check.at.wall),
-            phase: failure.phase.as_str(),
-            failure_kind: failure.kind.as_str(),
+            phase: Word(failure.phase),
+            failure_kind: Word(failure.kind),
             code: failure.code.as_deref(),
             message: &failure.message,
             hint: &failure.hint,

@@ -2,15 +2,17 @@
 
 use std::collections::BTreeMap;
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Serialize;
 use serde::ser::{SerializeMap, Serializer};
 
+use super::schema::Word;
 use super::{Timestamp, seconds};
 use crate::health::circuit::{CircuitView, State};
-use crate::health::{DependencyView, Now, Snapshot};
+use crate::health::{DependencyView, FailureKind, Now, Snapshot};
 
 /// `/circuits`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(in crate::http) struct Circuits<'a> {
     circuits: OrderedMap<'a, Circuit>,
 }
@@ -24,7 +26,7 @@ impl<'a> Circuits<'a> {
 }
 
 /// `/circuits/{name}`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(in crate::http) struct NamedCircuit<'a> {
     dependency: &'a str,
     #[serde(flatten)]
@@ -38,9 +40,9 @@ impl<'a> NamedCircuit<'a> {
 }
 
 /// A circuit: its state, its settings, its past.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct Circuit {
-    state: &'static str,
+    state: Word<State>,
     since: Timestamp,
     /// Always null: there are no manual overrides yet.
     r#override: Option<()>,
@@ -54,16 +56,16 @@ pub(super) struct Circuit {
     successes: u64,
     failures: u64,
     success_rate: Option<f64>,
-    failures_by_kind: BTreeMap<&'static str, u64>,
+    failures_by_kind: BTreeMap<Word<FailureKind>, u64>,
     time_in_state_seconds: OrderedMap<'static, f64>,
     transitions: Vec<Transition>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct Transition {
     at: Timestamp,
-    from: &'static str,
-    to: &'static str,
+    from: Word<State>,
+    to: Word<State>,
     reason: String,
 }
 
@@ -72,14 +74,14 @@ impl Circuit {
         let circuit: &CircuitView = &view.circuit;
         let transitions = circuit.transitions.iter().map(|transition| Transition {
             at: Timestamp(transition.at.wall),
-            from: transition.from.as_str(),
-            to: transition.to.as_str(),
+            from: Word(transition.from),
+            to: Word(transition.to),
             reason: transition.reason.to_string(),
         });
         let times =
             State::ALL.iter().map(|state| (state.as_str(), seconds(circuit.time_in(*state, now.mono))));
         Self {
-            state: circuit.state.as_str(),
+            state: Word(circuit.state),
             since: Timestamp(circuit.since.wall),
             r#override: None,
             failure_threshold: circuit.settings.failure_threshold.get(),
@@ -92,7 +94,7 @@ impl Circuit {
             successes: circuit.successes,
             failures: circuit.failures,
             success_rate: circuit.success_rate().map(|rate| (rate * 10_000.0).round() / 10_000.0),
-            failures_by_kind: circuit.failures_by_kind.iter().map(|(kind, n)| (kind.as_str(), n)).collect(),
+            failures_by_kind: circuit.failures_by_kind.iter().map(|(kind, n)| (Word(kind), n)).collect(),
             time_in_state_seconds: OrderedMap(times.collect()),
             transitions: transitions.collect(),
         }
@@ -110,5 +112,19 @@ impl<T: Serialize> Serialize for OrderedMap<'_, T> {
             map.serialize_entry(key, value)?;
         }
         map.end()
+    }
+}
+
+impl<T: JsonSchema> JsonSchema for OrderedMap<'_, T> {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        format!("Map_of_{}", T::schema_name()).into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        json_schema!({"type": "object", "additionalProperties": generator.subschema_for::<T>()})
     }
 }

@@ -1,19 +1,21 @@
 //! `/health/detailed` and its dependencies.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
 
 use super::check::{LastCheck, LastFailure, details};
 use super::circuit::{Circuit, OrderedMap};
+use super::schema::{self, Word};
 use super::{Timestamp, millis, seconds};
 use crate::health::verdict::{self, Answer};
 use crate::health::window::Latency;
-use crate::health::{Check, Now, PoolStats, Snapshot};
+use crate::health::{Check, Impact, Kind, Now, PoolStats, Scope, ServiceStatus, Snapshot, Status};
 
 /// Everything.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(in crate::http) struct Detailed<'a> {
-    status: &'static str,
+    status: Word<ServiceStatus>,
     service: &'a str,
     environment: &'a str,
     version: Version,
@@ -26,14 +28,14 @@ pub(in crate::http) struct Detailed<'a> {
     dependencies: OrderedMap<'a, Dependency<'a>>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct Version {
     sickbay: &'static str,
     commit: &'static str,
     rustc: &'static str,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct Groups {
     live: Group,
     ready: Group,
@@ -41,15 +43,15 @@ struct Groups {
     startup: Group,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct Group {
-    status: &'static str,
+    status: Word<ServiceStatus>,
     code: u16,
 }
 
 impl From<Answer> for Group {
     fn from(answer: Answer) -> Self {
-        Self { status: answer.status.as_str(), code: answer.code() }
+        Self { status: Word(answer.status), code: answer.code() }
     }
 }
 
@@ -67,7 +69,7 @@ impl<'a> Detailed<'a> {
             .enumerate()
             .map(|(index, view)| (view.policy.name.as_str(), Dependency::new(snapshot, index, now)));
         Self {
-            status: verdict::service(snapshot, now.mono).as_str(),
+            status: Word(verdict::service(snapshot, now.mono)),
             service,
             environment,
             version: Version {
@@ -91,16 +93,16 @@ impl<'a> Detailed<'a> {
 }
 
 /// One dependency.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(in crate::http) struct Dependency<'a> {
-    kind: &'static str,
-    impact: &'static str,
-    scope: &'static str,
+    kind: Word<Kind>,
+    impact: Word<Impact>,
+    scope: Word<Scope>,
     enabled: bool,
     /// Why it is not checked.
     #[serde(skip_serializing_if = "Option::is_none")]
     disabled: Option<&'a str>,
-    status: &'static str,
+    status: Word<Status>,
     warnings: Vec<String>,
     target: &'a str,
     address: Option<String>,
@@ -112,10 +114,11 @@ pub(in crate::http) struct Dependency<'a> {
     pool: Option<Pool>,
     latency_ms: Option<LatencyMs>,
     address_changes: Vec<AddressChange>,
+    #[schemars(schema_with = "schema::details")]
     details: Value,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct AddressChange {
     at: Timestamp,
     from: String,
@@ -134,12 +137,12 @@ impl<'a> Dependency<'a> {
         // What was seen last stays told while checks fail: it is how the server was when it still answered.
         let seen = view.last_seen.as_ref().and_then(|check| check.observation());
         Self {
-            kind: policy.kind.as_str(),
-            impact: policy.impact.as_str(),
-            scope: policy.scope.as_str(),
+            kind: Word(policy.kind),
+            impact: Word(policy.impact),
+            scope: Word(policy.scope),
             enabled: policy.enabled(),
             disabled: policy.disabled.as_deref(),
-            status: snapshot.status(index, now.mono).as_str(),
+            status: Word(snapshot.status(index, now.mono)),
             warnings: view.warnings(),
             target: &policy.target,
             address: view.address.map(|address| address.to_string()),
@@ -156,7 +159,7 @@ impl<'a> Dependency<'a> {
     }
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct Pool {
     max: u32,
     size: u32,
@@ -176,7 +179,7 @@ impl From<PoolStats> for Pool {
     }
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct LatencyMs {
     count: usize,
     p50: f64,

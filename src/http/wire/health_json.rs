@@ -2,18 +2,23 @@
 //!
 //! Everybody may ask for it, so `output` holds failure kinds and no messages.
 
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{Timestamp, millis};
 use crate::health::{DependencyView, Kind, Now, ServiceStatus, Snapshot, Status, verdict};
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(in crate::http) struct HealthJson<'a> {
     status: &'static str,
     version: &'static str,
     #[serde(rename = "serviceId")]
     service_id: &'a str,
     description: String,
+    /// By `NAME:responseTime`.
+    #[schemars(with = "BTreeMap<String, Vec<Measurement>>")]
     checks: Checks<'a>,
 }
 
@@ -28,7 +33,7 @@ impl Serialize for Checks<'_> {
     }
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct Measurement {
     #[serde(rename = "componentType")]
     component_type: &'static str,
