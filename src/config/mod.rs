@@ -5,8 +5,8 @@
 //! (types) → `validate` (rules) → [`plan`] and its redacted view, `effective`. [`errors`] gathers what is wrong
 //! on the way.
 //!
-//! The environment comes in as an argument. Files are read here and nowhere later: a plan needs no file but
-//! the certificates that it names.
+//! The environment comes in as an argument. Files are read here, and later only what may be replaced while we
+//! run: the certificates that a plan names, and the secret files that passwords come from ([`Secret::reread`]).
 
 pub mod duration;
 pub mod effective;

@@ -7,6 +7,8 @@
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::path::Path as FilePath;
+use std::sync::Arc;
 
 use super::errors::{ConfigError, Errors};
 use super::path::Path;
@@ -63,6 +65,7 @@ impl<'a> Substitution<'a> {
             Content::Text(text) if text.contains('$') => match expand(text, self.env, &self.left) {
                 Ok(expanded) => {
                     node.secret |= expanded.secret;
+                    node.file = expanded.file;
                     node.content = match expanded.whole {
                         true => Content::Word(expanded.text),
                         false => Content::Text(expanded.text),
@@ -103,11 +106,13 @@ struct Expanded {
     /// It was one substitution and nothing else.
     whole: bool,
     secret: bool,
+    /// The secret file that is the whole of it.
+    file: Option<Arc<FilePath>>,
 }
 
 /// The errors never quote the scalar: it may be half a password.
 fn expand(text: &str, env: &Env, left: &Left) -> Result<Expanded, Option<ConfigError>> {
-    let mut expanded = Expanded { text: String::new(), whole: false, secret: false };
+    let mut expanded = Expanded { text: String::new(), whole: false, secret: false, file: None };
     let mut rest = text;
     while let Some(dollar) = rest.find('$') {
         expanded.text.push_str(&rest[..dollar]);
@@ -120,7 +125,10 @@ fn expand(text: &str, env: &Env, left: &Left) -> Result<Expanded, Option<ConfigE
                 ConfigError::new("a `${` has no `}`").advice("close it, or write `$$` for a dollar sign")
             })?;
             expanded.whole = dollar == 0 && rest.len() == text.len() && tail.is_empty();
-            expanded.secret |= name.starts_with("file:");
+            if let Some(file) = name.strip_prefix("file:") {
+                expanded.secret = true;
+                expanded.file = expanded.whole.then(|| FilePath::new(file).into());
+            }
             let value = value(name, env)?;
             left.spend(&value)?;
             expanded.text.push_str(&value);
@@ -137,7 +145,10 @@ fn expand(text: &str, env: &Env, left: &Left) -> Result<Expanded, Option<ConfigE
 /// The value of what stands between the braces.
 fn value(reference: &str, env: &Env) -> Result<String, ConfigError> {
     if let Some(file) = reference.strip_prefix("file:") {
-        return secret_file(file);
+        return secret_file(file.as_ref()).map_err(|reason| {
+            ConfigError::new(format!("the secret file {file} {reason}"))
+                .advice("mount it into this container, readable by its user")
+        });
     }
     let (name, default) = match reference.split_once(":-") {
         Some((name, default)) => (name, Some(default)),
@@ -162,11 +173,9 @@ fn value(reference: &str, env: &Env) -> Result<String, ConfigError> {
     }
 }
 
-fn secret_file(file: &str) -> Result<String, ConfigError> {
-    let mut text = read_text(file.as_ref(), SECRET_LIMIT).map_err(|reason| {
-        ConfigError::new(format!("the secret file {file} {reason}"))
-            .advice("mount it into this container, readable by its user")
-    })?;
+/// The content of a secret file, or why there is none.
+pub(super) fn secret_file(file: &FilePath) -> Result<String, String> {
+    let mut text = read_text(file, SECRET_LIMIT)?;
     if text.ends_with('\n') {
         text.pop();
         if text.ends_with('\r') {
@@ -250,8 +259,11 @@ mod tests {
         ] {
             std::fs::write(&file, content).unwrap();
             let found = expanded(&format!("${{file:{}}}", file.display())).unwrap();
-            assert_eq!(found, Expanded { text: expected.into(), whole: true, secret: true });
+            let file = Some(Arc::from(file.as_path()));
+            assert_eq!(found, Expanded { text: expected.into(), whole: true, secret: true, file });
         }
+        let part = expanded(&format!("x${{file:{}}}", file.display())).unwrap();
+        assert!(part.secret && part.file.is_none(), "a part of it is no file's content");
         let missing = expanded("${file:/nonexistent/x}").unwrap_err().to_string();
         assert_eq!(
             missing,

@@ -4,6 +4,9 @@
 //! to the default", value by value. `dependencies` is a list in YAML and a map by name here, so that merging
 //! by name is merging of maps and needs no rule of its own.
 
+use std::path::Path as FilePath;
+use std::sync::Arc;
+
 use indexmap::IndexMap;
 
 use super::errors::quoted;
@@ -22,6 +25,8 @@ pub(super) struct Node {
     pub(super) origin: Origin,
     /// Whether it holds the content of a secret file: never shown, whatever field it stands in.
     pub(super) secret: bool,
+    /// The secret file whose whole content it is, where it is that and nothing else.
+    pub(super) file: Option<Arc<FilePath>>,
 }
 
 /// What a value is.
@@ -51,7 +56,7 @@ pub(super) enum Content {
 impl Node {
     /// A value of this layer.
     pub(super) fn new(content: Content, origin: &Origin) -> Self {
-        Self { content, origin: origin.clone(), secret: false }
+        Self { content, origin: origin.clone(), secret: false, file: None }
     }
 
     /// An untyped text of this layer.

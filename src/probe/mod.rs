@@ -8,6 +8,7 @@
 pub mod check;
 mod dns;
 mod http;
+mod password;
 mod pooled;
 mod postgres;
 mod redact;
@@ -23,6 +24,7 @@ use crate::config::plan::{DependencyPlan, ProbePlan, TlsPlan, Verify};
 use crate::health::time::millis;
 use crate::health::{Failure, FailureKind, Outcome};
 use crate::net::{Dialer, Limits, Network, Target, Tls, Trace, Verification};
+use password::Password;
 
 /// Asks one dependency.
 pub trait Probe: Send {
@@ -45,14 +47,17 @@ pub fn build(plan: &DependencyPlan, network: &Network) -> Result<Option<Box<dyn 
     let dialer = Dialer::new(network.clone(), limits);
     let patience = limits.connect_timeout;
     log_parameters(plan, probe);
+    let password = Password::of(probe);
     let asks: Box<dyn Probe> = match probe {
-        ProbePlan::Postgres(plan) => Box::new(postgres::probe(plan.clone(), patience, dialer)),
+        ProbePlan::Postgres(plan) => {
+            Box::new(postgres::probe(plan.clone(), password.clone(), patience, dialer))
+        }
         ProbePlan::Redis(plan) => Box::new(redis::probe(plan.clone(), patience, dialer)),
         ProbePlan::Dns(plan) => Box::new(dns::Dns::new(plan, network.resolver())?),
         ProbePlan::Tcp(plan) => Box::new(tcp::Tcp::new(plan.clone(), dialer)),
         ProbePlan::Http(plan) => Box::new(http::Http::new(plan.clone(), dialer)),
     };
-    Ok(Some(Box::new(redact::Discreet::new(asks, probe, plan.from_secret_files()))))
+    Ok(Some(Box::new(redact::Discreet::new(asks, probe, plan.from_secret_files(), password))))
 }
 
 /// The target whose addresses tell of a failover; `None` where there is no name in it.

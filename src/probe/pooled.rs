@@ -16,6 +16,7 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use tokio::task::JoinSet;
 
+use super::password::{Password, Reread};
 use super::{GOODBYE, Probe};
 use crate::clock::Deadline;
 use crate::health::{Failure, FailureKind, Observation, Outcome, PoolStats};
@@ -81,6 +82,8 @@ pub(super) struct Pooled<P: Protocol> {
     kept: Option<Kept<P::Session>>,
     /// Checks made over the kept session.
     uses: u32,
+    /// What sessions log in with, where its file may be asked for a newer one.
+    password: Option<Password>,
     /// Sessions that are saying goodbye. Until they have left, they are still ours at the server.
     parting: JoinSet<()>,
     stats: PoolStats,
@@ -89,7 +92,12 @@ pub(super) struct Pooled<P: Protocol> {
 impl<P: Protocol> Pooled<P> {
     pub(super) fn new(protocol: P, keep: Keep) -> Self {
         let stats = PoolStats { max: keep.max, ..PoolStats::default() };
-        Self { protocol, keep, kept: None, uses: 0, parting: JoinSet::new(), stats }
+        Self { protocol, keep, kept: None, uses: 0, password: None, parting: JoinSet::new(), stats }
+    }
+
+    /// With a password that is read again when it is refused: it may have been rotated.
+    pub(super) fn with_password(self, password: Option<Password>) -> Self {
+        Self { password, ..self }
     }
 
     async fn check(&mut self, deadline: Deadline, trace: &mut Trace) -> Outcome {
@@ -138,7 +146,7 @@ impl<P: Protocol> Pooled<P> {
     async fn renew(&mut self, deadline: Deadline, trace: &mut Trace) -> Outcome {
         // As a rule they left long ago. They may not be waited for for ever: the new one is the question.
         let _ = tokio::time::timeout_at(deadline.instant(), self.all_gone()).await;
-        let mut session = self.protocol.open(deadline, trace).await?;
+        let mut session = self.open(deadline, trace).await?;
         self.stats.created += 1;
         self.stats.size += 1;
         match self.protocol.ask(&mut session, deadline, trace).await {
@@ -156,6 +164,27 @@ impl<P: Protocol> Pooled<P> {
                 Err(failure)
             }
         }
+    }
+
+    /// Opens a session; where the password is refused and its file holds another one by now, with that.
+    async fn open(&mut self, deadline: Deadline, trace: &mut Trace) -> Result<P::Session, Failure> {
+        let refused = match self.protocol.open(deadline, trace).await {
+            Err(failure) if failure.kind == FailureKind::AuthFailed => failure,
+            opened => return opened,
+        };
+        let Some(password) = &self.password else { return Err(refused) };
+        let reread = password.reread().await;
+        let refused = match reread {
+            Reread::Changed(_) => match self.protocol.open(deadline, trace).await {
+                Err(failure) if failure.kind == FailureKind::AuthFailed => failure,
+                opened => return opened,
+            },
+            Reread::NoFile | Reread::Same(_) | Reread::Unreadable(..) => refused,
+        };
+        Err(match reread.told() {
+            Some(told) => Failure { hint: format!("{}; {told}", refused.hint), ..refused },
+            None => refused,
+        })
     }
 
     /// Ends a session politely, without making the check wait for it: only the next new one does.

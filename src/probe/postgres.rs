@@ -11,6 +11,7 @@ use crate::config::plan::{PostgresPlan, Role, SslMode};
 use crate::health::observation::PostgresDetails;
 use crate::health::{Details, Failure, FailureKind, Observation, Phase};
 use crate::net::{Dialed, Dialer, Stream, Target, Tls, Trace, Verification};
+use crate::probe::password::Password;
 use crate::probe::pooled::{Keep, Pooled, Protocol, Session, Trouble};
 use failure::classify;
 use session::Connection;
@@ -24,7 +25,12 @@ const QUESTION: &str = "SELECT pg_is_in_recovery(), current_setting('transaction
 const DATABASES_TOLD: usize = 10;
 
 /// The probe of a PostgreSQL server.
-pub(super) fn probe(plan: PostgresPlan, patience: Duration, dialer: Dialer) -> Pooled<Postgres> {
+pub(super) fn probe(
+    plan: PostgresPlan,
+    password: Option<Password>,
+    patience: Duration,
+    dialer: Dialer,
+) -> Pooled<Postgres> {
     let keep = Keep { max: plan.pool_max().get(), renew_every: plan.reconnect_every().get(), patience };
     let target = Target::new(plan.host(), *plan.port());
     let verification = match plan.sslmode() {
@@ -34,11 +40,13 @@ pub(super) fn probe(plan: PostgresPlan, patience: Duration, dialer: Dialer) -> P
         SslMode::VerifyFull => Some(Verification::Full),
     };
     let tls = verification.map(|verification| Tls::new(verification, plan.root_cert().clone()));
-    Pooled::new(Postgres { plan, target, tls, dialer }, keep)
+    let asks = Postgres { plan, password: password.clone(), target, tls, dialer };
+    Pooled::new(asks, keep).with_password(password)
 }
 
 pub(super) struct Postgres {
     plan: PostgresPlan,
+    password: Option<Password>,
     target: Target,
     /// `None` for `sslmode: disable`.
     tls: Option<Tls>,
@@ -125,8 +133,9 @@ impl Postgres {
             }
         };
         let encrypted = tls.is_some();
+        let password = self.password.as_ref().map(Password::current);
         let log_in = async {
-            Connection::log_in(&self.plan, database, stream, tls)
+            Connection::log_in(self.plan.user(), password.as_ref(), database, stream, tls)
                 .await
                 .map_err(|error| classify(Phase::Auth, &error, encrypted))
         };

@@ -13,6 +13,7 @@
 use futures_util::future::BoxFuture;
 
 use super::Probe;
+use super::password::Password;
 use crate::clock::Deadline;
 use crate::config::Secret;
 use crate::config::plan::ProbePlan;
@@ -40,12 +41,32 @@ pub(super) struct Discreet {
     secrets: Secrets,
     /// Settings that were read from secret files: not to be shown even where they are no passwords.
     from_files: Vec<Secret>,
+    /// It may be another one after an attempt than before.
+    password: Option<Password>,
 }
 
 impl Discreet {
-    pub(super) fn new(inner: Box<dyn Probe>, probe: &ProbePlan, from_files: &[Secret]) -> Self {
+    pub(super) fn new(
+        inner: Box<dyn Probe>,
+        probe: &ProbePlan,
+        from_files: &[Secret],
+        password: Option<Password>,
+    ) -> Self {
         let secrets = Secrets::of(probe, from_files);
-        Self { inner, secrets, from_files: from_files.to_vec() }
+        Self { inner, secrets, from_files: from_files.to_vec(), password }
+    }
+
+    /// Hides the password, too, that was read from its file while we run.
+    fn notice_rotation(&mut self) {
+        let current = self.password.as_ref().map(Password::current);
+        if let Some(new) = current.filter(|password| password.file().is_some())
+            && !self.from_files.contains(&new)
+        {
+            if !ordinary(new.expose()) {
+                self.secrets.add(&new);
+            }
+            self.from_files.push(new);
+        }
     }
 }
 
@@ -111,6 +132,7 @@ impl Probe for Discreet {
     fn attempt<'a>(&'a mut self, deadline: Deadline, trace: &'a mut Trace) -> BoxFuture<'a, Outcome> {
         Box::pin(async move {
             let outcome = self.inner.attempt(deadline, trace).await;
+            self.notice_rotation();
             match outcome {
                 Ok(mut seen) => {
                     seen.warnings.iter_mut().for_each(|warning| *warning = self.told(warning));
@@ -172,6 +194,11 @@ impl Secrets {
             ProbePlan::Postgres(_) | ProbePlan::Redis(_) | ProbePlan::Dns(_) => {}
         }
         Self::from(secrets.into_iter())
+    }
+
+    fn add(&mut self, secret: &Secret) {
+        let known = self.0.iter().map(Secret::expose);
+        *self = Self::from(known.chain([secret.expose()]));
     }
 
     fn from<'a>(secrets: impl Iterator<Item = &'a str>) -> Self {
@@ -247,12 +274,16 @@ mod tests {
         assert_eq!((list.len(), list.last().unwrap().as_str()), (LIST_MAX + 1, "and 5950 more"));
     }
 
-    /// The only dependency of this configuration, its secrets, and what is left of a text.
-    fn hidden_for(yaml: &str, text: &str) -> String {
+    fn plan_of(yaml: &str) -> crate::config::Plan {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), yaml).unwrap();
         let sources = crate::config::Sources { files: vec![file.path().into()], ..Default::default() };
-        let plan = crate::config::load(&sources).unwrap();
+        crate::config::load(&sources).unwrap()
+    }
+
+    /// The only dependency of this configuration, its secrets, and what is left of a text.
+    fn hidden_for(yaml: &str, text: &str) -> String {
+        let plan = plan_of(yaml);
         let asked = plan.dependencies().iter().find(|asked| asked.policy().name.as_str() == "x").unwrap();
         Secrets::of(asked.probe().as_ref().unwrap(), asked.from_secret_files()).hide(text)
     }
@@ -279,6 +310,42 @@ mod tests {
             file.path().display()
         );
         assert_eq!(hidden_for(&yaml, "GET /a%22long%20secret HTTP/1.1"), "GET /*** HTTP/1.1");
+    }
+
+    /// Says what its password's file holds, each time after reading it again.
+    struct Repeating(Password);
+
+    impl Probe for Repeating {
+        fn attempt<'a>(&'a mut self, _: Deadline, _: &'a mut Trace) -> BoxFuture<'a, Outcome> {
+            Box::pin(async {
+                self.0.reread().await;
+                let said = format!("no: {}", self.0.current().expose());
+                Err(Failure::new(crate::health::Phase::Auth, crate::health::FailureKind::AuthFailed, said))
+            })
+        }
+    }
+
+    #[tokio::test]
+    async fn a_password_that_was_read_again_is_hidden_as_the_first_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let password = dir.path().join("password");
+        std::fs::write(&password, "first-1").unwrap();
+        let yaml = format!(
+            "dependencies: [{{name: x, kind: redis, impact: none, host: h, password: '${{file:{}}}'}}]",
+            password.display()
+        );
+        let plan = plan_of(&yaml);
+        let asked = plan.dependencies().iter().find(|asked| asked.policy().name.as_str() == "x").unwrap();
+        let probe = asked.probe().as_ref().unwrap();
+        let shared = Password::of(probe).unwrap();
+        let repeating = Box::new(Repeating(shared.clone()));
+        let mut discreet = Discreet::new(repeating, probe, asked.from_secret_files(), Some(shared));
+        for now in ["first-1", "second-2", "third-3"] {
+            std::fs::write(&password, now).unwrap();
+            let deadline = Deadline::after(std::time::Duration::from_secs(60));
+            let said = discreet.attempt(deadline, &mut Trace::default()).await.unwrap_err();
+            assert_eq!(said.message, "no: ***", "{now}");
+        }
     }
 
     #[test]

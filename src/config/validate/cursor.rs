@@ -88,6 +88,13 @@ impl<'a> Cursor<'a> {
         self.node().is_some_and(|node| node.secret)
     }
 
+    /// The secret that stands here, unless it is empty. It knows the file whose content it is, so that it can be
+    /// read again.
+    pub(super) fn filled(&self, secret: Option<Secret>) -> Option<Secret> {
+        let file = self.node().and_then(|node| node.file.clone());
+        secret.filter(|secret| !secret.expose().is_empty()).map(|secret| secret.of_file(file))
+    }
+
     /// Whether it is a list that was written with nothing in it.
     pub(super) fn empty_list(&self) -> bool {
         matches!(self.node().map(|node| &node.content), Some(Content::List(list)) if list.is_empty())

@@ -11,7 +11,6 @@ use ipnet::IpNet;
 
 use super::cursor::Cursor;
 use super::tls::{root_cert, tls};
-use crate::config::Secret;
 use crate::config::errors::ConfigError;
 use crate::config::host;
 use crate::config::plan::{
@@ -71,10 +70,6 @@ fn said(text: Option<String>) -> Option<String> {
     text.filter(|text| !text.is_empty())
 }
 
-fn filled(secret: Option<Secret>) -> Option<Secret> {
-    secret.filter(|secret| !secret.expose().is_empty())
-}
-
 fn postgres(raw: RawPostgres, used: bool, at: &Cursor<'_>) -> Asked {
     let mut missing = Vec::new();
     let host = host_of(raw.host, at, &mut missing);
@@ -83,7 +78,7 @@ fn postgres(raw: RawPostgres, used: bool, at: &Cursor<'_>) -> Asked {
         port: at.key("port").port(raw.port.unwrap_or(5432)),
         database: said(raw.database).unwrap_or_else(|| "postgres".to_owned()),
         user: said(raw.user).unwrap_or_else(|| "postgres".to_owned()),
-        password: filled(raw.password),
+        password: at.key("password").filled(raw.password),
         sslmode: raw.sslmode.unwrap_or(SslMode::Prefer),
         root_cert: root_cert(raw.root_cert, used, &at.key("root_cert")),
         role: raw.role.unwrap_or(Role::Any),
@@ -110,7 +105,7 @@ fn redis(raw: RawRedis, used: bool, at: &Cursor<'_>) -> Asked {
         host: host.clone(),
         port: at.key("port").port(raw.port.unwrap_or(6379)),
         username: said(raw.username),
-        password: filled(raw.password),
+        password: at.key("password").filled(raw.password),
         tls: tls(raw.tls, used, &at.key("tls")),
         role: raw.role.unwrap_or(Role::Any),
         reconnect_every: at
@@ -127,7 +122,7 @@ fn tcp(raw: RawTcp, used: bool, at: &Cursor<'_>) -> Asked {
         host: host.clone(),
         port: take(raw.port.map(|port| at.key("port").port(port)), "port", &mut missing),
         tls: tls(raw.tls, used, &at.key("tls")),
-        send: filled(raw.send),
+        send: at.key("send").filled(raw.send),
         expect: said(raw.expect),
     };
     Asked { probe: ProbePlan::Tcp(plan), host: Some(host), missing }

@@ -14,7 +14,7 @@ use tokio_postgres::tls::{ChannelBinding, TlsConnect, TlsStream};
 use tokio_postgres::{Client, Config, Error, SimpleQueryMessage, SimpleQueryRow};
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::config::plan::PostgresPlan;
+use crate::config::Secret;
 use crate::health::{Failure, FailureKind, Phase, TlsDetails};
 use crate::net::{Stream, connect};
 use crate::probe::pooled::Session;
@@ -139,20 +139,21 @@ impl AsyncWrite for Wire {
 impl Connection {
     /// Start-up and authentication.
     pub(super) async fn log_in(
-        plan: &PostgresPlan,
+        user: &str,
+        password: Option<&Secret>,
         database: &str,
         stream: Stream,
         tls: Option<TlsDetails>,
     ) -> Result<Self, Error> {
         let mut config = Config::new();
         config
-            .user(plan.user())
+            .user(user)
             .dbname(database)
             .application_name("sickbay")
             // "Require" and "direct" make the driver take the stream from `AgreedOn` without a word of its own.
             .ssl_mode(SslMode::Require)
             .ssl_negotiation(SslNegotiation::Direct);
-        if let Some(password) = plan.password() {
+        if let Some(password) = password {
             config.password(password.expose());
         }
         let (client, connection) = config.connect_raw(Wire { stream, begun: false }, AgreedOn).await?;

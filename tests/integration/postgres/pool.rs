@@ -1,0 +1,117 @@
+//! The connections that checks cost, as the server and its log see them.
+
+use serde_json::{Value, json};
+
+use super::{plain, with_tls};
+use crate::support::agent::Signal;
+use crate::support::certs::certs;
+use crate::support::config::{Config, WELL, failure, on_postgres};
+use crate::support::postgres::Postgres;
+
+/// The most sessions of `user` that the server had at a time, and how many in all, by its own log.
+fn sessions(server: &Postgres, user: &str) -> (usize, usize) {
+    let log = server.log();
+    let (begun, ended) = (format!("connection authorized: user={user} "), format!(" user={user} "));
+    let (mut now, mut most, mut all) = (0_usize, 0, 0);
+    for line in log.lines() {
+        if line.contains(&begun) {
+            (now, all) = (now + 1, all + 1);
+            most = most.max(now);
+        } else if line.contains("disconnection: session time") && line.contains(&ended) {
+            now -= 1;
+        }
+    }
+    (most, all)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_are_kept_renewed_and_never_more_than_the_pool_may_have() {
+    let server = plain().await;
+    server
+        .sql(
+            "CREATE ROLE kept LOGIN PASSWORD 'x'; CREATE ROLE renewed LOGIN PASSWORD 'x'; \
+             CREATE ROLE single LOGIN PASSWORD 'x' CONNECTION LIMIT 1",
+        )
+        .await;
+    let with = |name: &str, every: u32, max: u32| {
+        let more = json!({"user": name, "password": "x", "reconnect_every": every, "pool": {"max": max},
+                          "interval": "100ms", "retry": {"attempts": 1}});
+        on_postgres(name, &server, more)
+    };
+    let config = Config::quick([with("kept", 10_000, 2), with("renewed", 3, 2), with("single", 1, 1)]);
+    let mut agent = config.agent().await;
+    let checks = |it: &Value| it["circuit"]["successes"].as_u64().unwrap_or(0);
+    let mut seen = Vec::new();
+    for name in ["kept", "renewed", "single"] {
+        seen.push(agent.until_dependency(name, |it| checks(it) >= 12, "a dozen checks").await);
+    }
+    agent.signal(Signal::TERM);
+    assert_eq!(agent.wait_exit().await.code(), Some(0));
+    for (name, seen, max) in [("kept", &seen[0], 2), ("renewed", &seen[1], 2), ("single", &seen[2], 1)] {
+        let pool = &seen["pool"];
+        assert_eq!((failure(seen), &seen["circuit"]["failures"]), (WELL, &json!(0)), "{name}: {seen:#}");
+        assert_eq!((&pool["max"], &pool["size"], &pool["errors"]), (&json!(max), &json!(1), &json!(0)));
+        let number = |field: &str| pool[field].as_u64().expect("a number");
+        assert_eq!(number("created") - number("closed"), number("size"), "{name}: {pool}");
+        let expected = match name {
+            "kept" => 1,
+            "renewed" => checks(seen).div_ceil(3),
+            _ => checks(seen),
+        };
+        assert_eq!(number("created"), expected, "{name}: {seen:#}");
+        let (most, all) = sessions(&server, name);
+        assert!(all as u64 >= expected, "{name}: the server saw {all}");
+        assert!(most <= max, "{name}: the server saw {most} at a time\n{}", server.log());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_servers_log_tells_nothing_of_us_but_that_we_came_and_went() {
+    let mut server = with_tls(&certs().good).await;
+    let every = |mode: &str, every: u32| {
+        on_postgres(mode, &server, json!({"sslmode": mode, "reconnect_every": every}))
+    };
+    let config = Config::quick([every("require", 2), every("disable", 3), every("prefer", 1_000)]);
+    let mut agent = config.agent().await;
+    for name in ["require", "disable", "prefer"] {
+        agent.until_dependency(name, |it| it["circuit"]["successes"].as_u64() >= Some(5), "checks").await;
+    }
+    agent.signal(Signal::TERM);
+    assert_eq!(agent.wait_exit().await.code(), Some(0), "{}", agent.output());
+    // One-shot, too; and a wrong password and a wrong name, which end before they have begun.
+    let config = Config::quick([
+        every("require", 1),
+        on_postgres("wrong-password", &server, json!({"password": "wrong"})),
+        on_postgres("wrong-name", &server, json!({"database": "wrong"})),
+    ]);
+    assert_eq!(config.run(&["check"]).await.code, Some(1));
+    server.stop().await;
+    let log = server.log();
+    assert!(log.contains("application_name=sickbay"), "{log}");
+    for noise in [
+        "unexpected EOF",
+        "could not receive data",
+        "incomplete startup",
+        "could not accept SSL",
+        "reset by peer",
+    ] {
+        assert!(!log.contains(noise), "{noise}: {log}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_the_server_cuts_is_made_anew_without_a_failure() {
+    let server = plain().await;
+    let config = Config::quick([on_postgres("database", &server, json!({"reconnect_every": 10_000}))]);
+    let agent = config.agent().await;
+    let created = |it: &Value| it["pool"]["created"].as_u64().unwrap_or(0);
+    agent.until_dependency("database", |it| it["circuit"]["successes"].as_u64() >= Some(2), "checks").await;
+    for cut in 1..=3 {
+        let cutting =
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'sickbay'";
+        assert_eq!(server.sql(cutting).await, [["t"]]);
+        let seen = agent.until_dependency("database", |it| created(it) == cut + 1, "a new connection").await;
+        assert_eq!((failure(&seen), &seen["status"]), (WELL, &json!("up")), "{seen:#}");
+        assert_eq!((&seen["circuit"]["failures"], &seen["pool"]["errors"]), (&json!(0), &json!(cut)));
+    }
+}
