@@ -122,7 +122,13 @@ pub async fn serve(
 /// be slow with.
 fn protocols() -> auto::Builder<TokioExecutor> {
     let mut http = auto::Builder::new(TokioExecutor::new());
-    http.http1().header_read_timeout(None).max_buf_size(HEAD_MAX.into()).writev(false);
+    http.http1()
+        // Whoever says that it has no more to ask (`printf … | nc -N`) still wants the answer.
+        .half_close(true)
+        .header_read_timeout(None)
+        .max_buf_size(HEAD_MAX.into())
+        // Copying a small body behind its head costs less than handing two pieces to the kernel.
+        .writev(false);
     http.http2().max_concurrent_streams(STREAMS_MAX).max_header_list_size(HEAD_MAX.into());
     http
 }

@@ -11,7 +11,7 @@ use futures_util::future::{BoxFuture, Either, FutureExt, Ready, ready};
 use http_body_util::{BodyExt, Either as EitherBody, Full, LengthLimitError, Limited};
 use hyper::body::{Body, Incoming};
 use hyper::service::Service;
-use hyper::{Request, Response};
+use hyper::{Request, Response, Uri};
 
 use super::routes::{self, Refusal};
 use super::state::State;
@@ -49,34 +49,35 @@ where
 
     /// The answer of the routes, once the request is there as a whole.
     async fn answer(self, request: Request<Incoming>) -> Answer<B> {
-        match whole(request).await {
-            Ok(request) => {
-                let Ok(answer) = self.routed.call(request).await;
+        let (head, body) = request.into_parts();
+        match whole(&head.uri, body).await {
+            Ok(body) => {
+                let Ok(answer) = self.routed.call(Request::from_parts(head, Full::new(body))).await;
                 answer.map(EitherBody::Right)
             }
-            Err(refusal) => refusal.map(Full::new).map(EitherBody::Left),
+            Err(refusal) => {
+                routes::refuse(refusal, &head.headers).map(|body| EitherBody::Left(Full::new(body)))
+            }
         }
     }
 }
 
-/// The request with all of its body; or, where it is not for the routes, the answer to it.
-async fn whole(request: Request<Incoming>) -> Result<Request<Full<Bytes>>, Response<Bytes>> {
-    let (head, body) = request.into_parts();
-    let refused = |refusal| Err(routes::refuse(refusal, &head.headers));
+/// All of the body of a request that is for the routes.
+async fn whole(target: &Uri, body: Incoming) -> Result<Bytes, Refusal> {
     // `CONNECT x:80`, but also `GET x:80`: warp's filters cannot stand a target without a path.
-    if head.uri.path_and_query().is_none() {
-        return refused(Refusal::NoPath);
+    if target.path_and_query().is_none() {
+        return Err(Refusal::NoPath);
     }
     // What says that it is too long need not be sent.
     if body.size_hint().lower() > BODY_MAX as u64 {
-        return refused(Refusal::BodyTooLong);
+        return Err(Refusal::BodyTooLong);
     }
     match Limited::new(body, BODY_MAX).collect().await {
-        Ok(body) => Ok(Request::from_parts(head, Full::new(body.to_bytes()))),
-        Err(error) if error.is::<LengthLimitError>() => refused(Refusal::BodyTooLong),
+        Ok(body) => Ok(body.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => Err(Refusal::BodyTooLong),
         Err(error) => {
             tracing::debug!("the body of a request: {error}");
-            refused(Refusal::BodyBroken)
+            Err(Refusal::BodyBroken)
         }
     }
 }

@@ -27,6 +27,7 @@ mod openapi;
 mod outages;
 mod postgres;
 mod redis;
+mod rude_clients;
 mod secrets;
 mod support_works;
 mod tcp;

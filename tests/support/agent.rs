@@ -39,9 +39,19 @@ impl Agent {
 
     /// The same with arguments after `run`.
     pub async fn start_with(args: &[&str], env: &Env) -> Self {
+        Self::start_as(&|| sickbay(env), args, env).await
+    }
+
+    /// The same in a shell that has run this before, such as `ulimit -n 64`.
+    pub async fn start_within(before: &str, args: &[&str]) -> Self {
+        let env = Env::new();
+        Self::start_as(&|| in_shell(&format!("{before}; exec \"$0\" \"$@\""), &env), args, &env).await
+    }
+
+    async fn start_as(command: &dyn Fn() -> Command, args: &[&str], env: &Env) -> Self {
         let mut last = String::new();
         for _ in 0..TRIES {
-            let mut agent = Self::spawn(args, env, (Ipv4Addr::LOCALHOST, ports::spare()).into());
+            let mut agent = Self::spawn(command(), args, env, (Ipv4Addr::LOCALHOST, ports::spare()).into());
             match agent.until_it_answers().await {
                 Ok(()) => return agent,
                 Err(ended) if ended.code() == Some(CANNOT_BIND) => last = agent.output(),
@@ -51,8 +61,7 @@ impl Agent {
         panic!("the agent finds no port:\n{last}");
     }
 
-    fn spawn(args: &[&str], env: &Env, address: SocketAddr) -> Self {
-        let mut command = sickbay(env);
+    fn spawn(mut command: Command, args: &[&str], env: &Env, address: SocketAddr) -> Self {
         let defaults = [
             ("SICKBAY_LISTEN", address.to_string()),
             ("SICKBAY_LOG_FORMAT", "json".to_owned()),
@@ -219,7 +228,16 @@ impl Output {
 
 /// Runs `sickbay ARGS` to its end, with these variables and no others (but `PATH`).
 pub async fn run_cli(args: &[&str], env: &Env) -> Output {
-    let mut command = tokio::process::Command::from(sickbay(env));
+    to_its_end(sickbay(env), args).await
+}
+
+/// Runs a script to its end, in which `"$0" "$@"` is `sickbay ARGS`.
+pub async fn run_in_shell(script: &str, args: &[&str], env: &Env) -> Output {
+    to_its_end(in_shell(script, env), args).await
+}
+
+async fn to_its_end(command: Command, args: &[&str]) -> Output {
+    let mut command = tokio::process::Command::from(command);
     command.args(args).stdin(Stdio::null()).kill_on_drop(true);
     let output = tokio::time::timeout(PATIENCE, command.output())
         .await
@@ -264,7 +282,16 @@ impl<'a> IntoIterator for &'a Env {
 }
 
 fn sickbay(env: &Env) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_sickbay"));
+    prepared(Command::new(env!("CARGO_BIN_EXE_sickbay")), env)
+}
+
+fn in_shell(script: &str, env: &Env) -> Command {
+    let mut command = Command::new("/bin/sh");
+    command.args(["-c", script, env!("CARGO_BIN_EXE_sickbay")]);
+    prepared(command, env)
+}
+
+fn prepared(mut command: Command, env: &Env) -> Command {
     command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
     // Coverage of the binary is counted like that of the library.
     if let Some(profile) = std::env::var_os("LLVM_PROFILE_FILE") {
