@@ -63,24 +63,14 @@ impl Shown {
 
 /// Every endpoint's answer, head and body.
 async fn ask_everything(agent: &Agent, names: &[String], shown: &mut Shown) {
-    let fixed = [
-        "/health/live",
-        "/health/ready",
-        "/health/alb",
-        "/health/startup",
-        "/livez",
-        "/readyz",
-        "/health",
-        "/health/detailed",
-        "/health/config",
-        "/circuits",
-        "/nothing/here",
-    ];
-    let mut paths: Vec<String> = fixed.map(str::to_owned).into();
-    paths.extend(
-        names.iter().flat_map(|name| [format!("/health/dependencies/{name}"), format!("/circuits/{name}")]),
-    );
-    for path in paths {
+    // As the agent itself lists them, so that none that comes later is forgotten.
+    let described = agent.get("/openapi.json").await.json();
+    let paths = described["paths"].as_object().expect("paths").keys().flat_map(|path| {
+        let one_each = names.iter().map(|name| path.replace("{name}", name));
+        if path.contains('{') { one_each.collect() } else { vec![path.clone()] }
+    });
+    for path in paths.chain(["/nothing/here", "/history?limit=1000", "/history?limit=x"].map(str::to_owned)) {
+        assert!(!path.contains('{'), "{path}: what else can stand there?");
         let answer = agent.get(&path).await;
         shown.add(path, format!("{:?} {}", answer.headers, answer.body));
     }
