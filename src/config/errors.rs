@@ -24,7 +24,10 @@ pub struct ConfigError {
 
 impl ConfigError {
     /// What is wrong; the other parts are added.
+    #[cfg_attr(test, track_caller)]
     pub(super) fn new(what: impl Into<String>) -> Self {
+        #[cfg(test)]
+        told::note();
         let what = what.into().into();
         Self { what, path: Path::default(), origin: None, position: None, allowed: None, advice: None }
     }
@@ -44,9 +47,8 @@ impl ConfigError {
         Self { position, ..self }
     }
 
-    fn lacks_its_line_in(&self, file: &Source) -> bool {
-        let here = matches!(&self.origin, Some(Origin::File(name)) if *name == file.name);
-        here && self.position.is_none() && !self.path.is_empty()
+    fn is_of(&self, file: &Source) -> bool {
+        matches!(&self.origin, Some(Origin::File(name)) if *name == file.name)
     }
 
     /// What is allowed there.
@@ -93,16 +95,23 @@ impl ConfigErrors {
 }
 
 impl ConfigErrors {
-    /// With the lines of what stands in these files.
+    /// With the lines of what stands in these files, in the order in which one goes through them; what is wrong
+    /// elsewhere follows.
     pub(super) fn located(mut self, files: &[Source]) -> Self {
         for file in files {
-            let mut wrong: Vec<_> = self.0.iter_mut().filter(|error| error.lacks_its_line_in(file)).collect();
+            let mut wrong: Vec<_> =
+                self.0.iter_mut().filter(|error| error.is_of(file) && !error.path.is_empty()).collect();
             let paths: Vec<_> = wrong.iter().map(|error| &error.path).collect();
             let positions = if paths.is_empty() { Vec::new() } else { file.locate(&paths) };
             for (error, position) in wrong.iter_mut().zip(positions) {
                 error.position = position;
             }
         }
+        let place = |error: &ConfigError| {
+            let file = files.iter().position(|file| error.is_of(file));
+            (file.unwrap_or(files.len()), error.position.filter(|_| file.is_some()))
+        };
+        self.0.sort_by_key(place);
         self
     }
 }
@@ -226,6 +235,34 @@ pub(super) fn listed_briefly<'a>(names: impl IntoIterator<Item = &'a str>) -> St
 /// The names as a text: `a`, `b`, `c`.
 pub(super) fn listed<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
     names.into_iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+}
+
+/// Where errors were made, so that a test can tell which rules no invalid configuration breaks.
+#[cfg(test)]
+pub(super) mod told {
+    use std::cell::RefCell;
+    use std::collections::BTreeSet;
+    use std::panic::Location;
+
+    thread_local! {
+        static PLACES: RefCell<BTreeSet<(String, u32)>> = RefCell::default();
+    }
+
+    #[track_caller]
+    pub(super) fn note() {
+        let place = Location::caller();
+        PLACES.with_borrow_mut(|places| places.insert((place.file().to_owned(), place.line())));
+    }
+
+    /// Forgets those of this thread.
+    pub(in crate::config) fn forget() {
+        PLACES.take();
+    }
+
+    /// Those of this thread: file and line.
+    pub(in crate::config) fn places() -> BTreeSet<(String, u32)> {
+        PLACES.with_borrow(Clone::clone)
+    }
 }
 
 #[cfg(test)]

@@ -183,7 +183,7 @@ impl Node {
         match self.content {
             Content::List(_) => "a list",
             Content::Map(_) => "a map",
-            Content::Null | Content::Refused => "nothing",
+            Content::Null | Content::Refused => "an empty value",
             _ => "a single value",
         }
     }

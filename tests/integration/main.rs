@@ -19,6 +19,7 @@ mod support;
 
 mod agent;
 mod cli;
+mod config_errors;
 mod dns;
 mod endpoints;
 mod http_probe;

@@ -228,7 +228,14 @@ impl Output {
 
 /// Runs `sickbay ARGS` to its end, with these variables and no others (but `PATH`).
 pub async fn run_cli(args: &[&str], env: &Env) -> Output {
-    to_its_end(sickbay(env), args).await
+    run_cli_with(args, env, |_| {}).await
+}
+
+/// The same with something about the process changed: its folder, a variable that is no text.
+pub async fn run_cli_with(args: &[&str], env: &Env, change: impl FnOnce(&mut Command)) -> Output {
+    let mut command = sickbay(env);
+    change(&mut command);
+    to_its_end(command, args).await
 }
 
 /// Runs a script to its end, in which `"$0" "$@"` is `sickbay ARGS`.

@@ -8,6 +8,7 @@
 //! - [`config`]: configuration files with short timings, and what a check of one comes to.
 //! - [`python`]: validators from PyPI that are not ours.
 //! - [`wait`]: waits for a condition. No test sleeps to let something happen.
+//! - [`hostile`]: configurations that are too large to be kept as files.
 //! - [`ports`], [`process`], [`scratch`], [`user`]: what the servers are made of.
 //!
 //! Nothing outlives the test process, whatever way it ends: see [`scratch`].
@@ -17,6 +18,7 @@ pub mod certs;
 pub mod client;
 pub mod config;
 pub mod dns;
+pub mod hostile;
 pub mod http;
 pub mod ports;
 pub mod postgres;

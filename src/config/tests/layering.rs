@@ -117,7 +117,7 @@ fn another_kind_keeps_what_it_has_as_well() {
     assert!(found[0].contains("`prot` is unknown") && found.len() == 1, "{found:?}");
     let [lower, upper] = next("{name: c, kind: redis}");
     let found = errors(&[&lower, &upper], &[]);
-    assert!(found[0].contains("`prot` is unknown") && found[1].contains("`maybe` is not valid"), "{found:?}");
+    assert!(found[0].contains("`maybe` is not valid") && found[1].contains("`prot` is unknown"), "{found:?}");
     assert_eq!(found.len(), 2, "what no kind could read is told");
 }
 

@@ -4,6 +4,7 @@
 mod defaults;
 mod docs;
 mod environment;
+mod every_rule;
 mod examples;
 mod layering;
 mod rules;
