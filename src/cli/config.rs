@@ -6,6 +6,8 @@ use serde_json::{Value, json};
 
 use super::table::{self, Cell};
 use super::{Exit, FAINT, GOOD, WARN, tell, tell_error};
+use crate::config::env::{Sets, VARIABLES, Variable};
+use crate::config::schema::schema;
 use crate::config::{Overrides, Plan};
 
 #[derive(Debug, Args)]
@@ -24,6 +26,14 @@ enum Command {
     /// Print what is in force, secrets as "***"
     #[command(after_help = "Example:\n  sickbay config show --origins --config production.yaml")]
     Show(Show),
+    /// Print the JSON Schema of configuration files, for editors
+    #[command(
+        after_help = "Example:\n  sickbay config schema >sickbay.schema.json\n  and in the first line of a file: # yaml-language-server: $schema=sickbay.schema.json"
+    )]
+    Schema,
+    /// List the environment variables: what each sets, and what holds without it
+    #[command(after_help = "Example:\n  sickbay config env --format json")]
+    Env(Env),
 }
 
 #[derive(Debug, Args)]
@@ -36,6 +46,13 @@ struct Show {
     format: Format,
 }
 
+#[derive(Debug, Args)]
+struct Env {
+    /// How to print
+    #[arg(long, value_enum, default_value_t = super::Format::Table)]
+    format: super::Format,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Format {
     /// As a configuration file has it
@@ -45,6 +62,23 @@ enum Format {
 }
 
 pub(super) fn run(arguments: &Arguments, load: impl FnOnce(Overrides) -> Result<Plan, Exit>) -> Exit {
+    // The alternate form of a JSON value is the indented one.
+    let of_plan: &dyn Fn(&Plan) -> String = match &arguments.command {
+        Command::Check => &checked,
+        Command::Show(show) => &|plan| shown(plan, show),
+        // These two say what can be configured, and not what is: they need no configuration.
+        Command::Schema => {
+            tell(&format!("{:#}", schema()));
+            return Exit::Fine;
+        }
+        Command::Env(Env { format }) => {
+            tell(&match format {
+                super::Format::Table => variables_table(),
+                super::Format::Json => format!("{:#}", variables_json()),
+            });
+            return Exit::Fine;
+        }
+    };
     let plan = match load(Overrides::default()) {
         Ok(plan) => plan,
         Err(exit) => return exit,
@@ -52,11 +86,36 @@ pub(super) fn run(arguments: &Arguments, load: impl FnOnce(Overrides) -> Result<
     for warning in plan.warnings() {
         tell_error(&format!("{WARN}warning{WARN:#}: {warning}"));
     }
-    match &arguments.command {
-        Command::Check => tell(&checked(&plan)),
-        Command::Show(show) => tell(&shown(&plan, show)),
-    }
+    tell(&of_plan(&plan));
     Exit::Fine
+}
+
+fn variables_table() -> String {
+    let rows: Vec<Vec<Cell>> = VARIABLES
+        .iter()
+        .map(|variable| {
+            let none = || Cell::styled("–", FAINT);
+            let sets = match variable.sets {
+                Sets::NotYet { .. } => Cell::styled("nothing in this version", FAINT),
+                sets => sets.place().map_or_else(none, Cell::from),
+            };
+            let default = variable.default.map_or_else(none, Cell::from);
+            vec![Cell::from(variable.name), default, sets, Cell::from(variable.doc)]
+        })
+        .collect();
+    table::render(&["VARIABLE", "DEFAULT", "SETS", "FOR"], &rows, &[])
+}
+
+fn variables_json() -> Value {
+    let variable = |variable: &Variable| {
+        json!({
+            "name": variable.name,
+            "default": variable.default,
+            "sets": variable.sets.place(),
+            "description": variable.doc,
+        })
+    };
+    json!({"variables": VARIABLES.iter().map(variable).collect::<Vec<_>>()})
 }
 
 fn checked(plan: &Plan) -> String {

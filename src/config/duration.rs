@@ -16,6 +16,12 @@ const UNITS: [(&str, u64); 5] = [("d", DAY), ("h", HOUR), ("m", 60_000), ("s", 1
 const HOUR: u64 = 3_600_000;
 const DAY: u64 = 24 * HOUR;
 
+/// What the text of a duration looks like; the empty text does as well.
+pub(super) fn pattern() -> String {
+    let units: String = UNITS.iter().map(|(unit, _)| format!("([0-9]+{unit})?")).collect();
+    format!("^{units}$")
+}
+
 /// A duration in the YAML.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HumanDuration(pub Duration);

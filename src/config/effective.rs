@@ -197,7 +197,7 @@ fn dependency(resolved: &Resolved) -> Value {
     Value::Object(view)
 }
 
-fn probe(probe: &ProbePlan) -> Value {
+pub(super) fn probe(probe: &ProbePlan) -> Value {
     match probe {
         ProbePlan::Postgres(plan) => postgres(plan),
         ProbePlan::Redis(plan) => redis(plan),
@@ -280,7 +280,7 @@ fn status(range: &std::ops::RangeInclusive<u16>) -> Value {
     }
 }
 
-fn tls(plan: Option<&TlsPlan>) -> Value {
+pub(super) fn tls(plan: Option<&TlsPlan>) -> Value {
     match plan {
         Some(plan) => json!({"enabled": true, "verify": plan.verify.as_str(), "root_cert": plan.root_cert}),
         None => json!({"enabled": false}),

@@ -19,7 +19,7 @@ use super::tree::{Content, Map, Node, unnamed};
 const FILE_LIMIT: u64 = 1024 * 1024;
 
 /// The compiled-in default.
-const DEFAULT: &str = include_str!("../../config/default.yaml");
+pub(super) const DEFAULT: &str = include_str!("../../config/default.yaml");
 
 /// What a configuration is made of.
 #[derive(Debug, Clone, Default)]

@@ -16,6 +16,7 @@ pub mod origin;
 pub mod path;
 pub mod percent;
 pub mod plan;
+pub mod schema;
 pub mod secret;
 
 mod decode;

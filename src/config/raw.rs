@@ -4,9 +4,11 @@
 //! three structs (what it is, how it is checked, what its kind needs) and stand side by side in the YAML;
 //! they are told apart by their names and not by serde's `flatten`, which would lose unknown keys.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::marker::PhantomData;
 
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::Deserialize as Derive;
 use serde::de::{self, Deserialize, Deserializer, IgnoredAny, Visitor};
 
@@ -14,11 +16,12 @@ use super::Secret;
 use super::decode::SECRET;
 use super::duration::HumanDuration;
 use super::plan::{LogFormat, RecordType, Role, SslMode, Verify};
+use super::schema::{Entry, NAME, one_of, or_switch};
 use crate::health::backoff::Jitter;
 use crate::health::{Impact, Kind, Scope};
 
 /// The whole file.
-#[derive(Debug, Default, Derive)]
+#[derive(Debug, Default, Derive, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Raw {
     /// What is called how.
@@ -29,13 +32,15 @@ pub(super) struct Raw {
     pub(super) log: Option<RawLog>,
     /// How dependencies are checked that do not say otherwise.
     pub(super) defaults: Option<RawChecking>,
-    /// What is watched. Read entry by entry, because each has the fields of its kind.
+    /// What is watched.
+    // Read entry by entry, because each has the fields of its kind.
     #[serde(rename = "dependencies")]
+    #[schemars(with = "Option<Vec<Entry>>")]
     pub(super) _dependencies: Option<IgnoredAny>,
 }
 
 /// `service`
-#[derive(Debug, Default, Derive)]
+#[derive(Debug, Default, Derive, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawService {
     /// The service's name in metrics, events and JSON.
@@ -45,52 +50,53 @@ pub(super) struct RawService {
 }
 
 /// `server`
-#[derive(Debug, Default, Derive)]
+#[derive(Debug, Default, Derive, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawServer {
     /// Address and port of the load balancer's listener.
     pub(super) listen: Option<String>,
     /// A second listener for operators.
     pub(super) operator: Option<RawOperator>,
-    /// The bearer token for what changes something; without one, all of that answers 401.
+    /// The bearer token for what changes something; without one, all of that answers 401. Secret.
     pub(super) admin_token: Option<Secret>,
     /// How long answers go on after SIGTERM.
     pub(super) drain: Option<HumanDuration>,
 }
 
 /// `server.operator`
-#[derive(Debug, Default, Derive)]
+#[derive(Debug, Default, Derive, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawOperator {
-    /// Address and port; with it, the operators' endpoints move away from the load balancer's port.
+    /// A second listener, to which the operators' endpoints move; another port than that of `listen`.
     pub(super) listen: Option<String>,
 }
 
 /// `log`
-#[derive(Debug, Default, Derive)]
+#[derive(Debug, Default, Derive, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawLog {
-    /// What is logged: `info`, `debug`, `sickbay=debug,warn`.
+    /// A level, or levels by target: `sickbay=debug,warn`.
     pub(super) filter: Option<String>,
-    /// `json` or `text`; unset: `text` on a terminal, else `json`.
+    /// How a line looks; unset: `text` on a terminal, else `json`.
     pub(super) format: Option<LogFormat>,
 }
 
 /// `defaults`, and the same fields in each dependency.
-#[derive(Debug, Default, Derive)]
+#[derive(Debug, Default, Derive, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawChecking {
-    /// From one check to the next.
+    /// From one check to the next; at least `100ms`.
     pub(super) interval: Option<HumanDuration>,
     /// From one check to the next before the first success; doubles up to `interval`.
     pub(super) startup_interval: Option<HumanDuration>,
     /// The whole check, retries included.
     pub(super) timeout: Option<HumanDuration>,
-    /// Each connection attempt; at most `timeout`.
+    /// Each connection attempt. Longer than `timeout`, it is an error where it was set and shortened where it
+    /// was not.
     pub(super) connect_timeout: Option<HumanDuration>,
     /// A successful check that took longer makes the dependency `degraded`.
     pub(super) slow_after: Option<HumanDuration>,
-    /// A server's certificate that ends sooner than this makes the dependency `degraded`.
+    /// A server's certificate that ends sooner than this makes the dependency `degraded`; `1h` to `365d`.
     pub(super) certificate_warning: Option<HumanDuration>,
     /// Attempts within one check.
     pub(super) retry: Option<RawRetry>,
@@ -99,184 +105,205 @@ pub(super) struct RawChecking {
 }
 
 /// `retry`
-#[derive(Debug, Default, Derive)]
+#[derive(Debug, Default, Derive, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawRetry {
     /// Attempts in one check, the first included.
+    #[schemars(range(min = 1, max = 10))]
     pub(super) attempts: Option<u64>,
     /// The pause after the first attempt.
     pub(super) initial: Option<HumanDuration>,
-    /// The longest pause.
+    /// The longest pause; at least `initial`.
     pub(super) max: Option<HumanDuration>,
     /// Each pause is this many times the one before.
+    #[schemars(range(min = 1, max = 100))]
     pub(super) multiplier: Option<f64>,
     /// `full` spreads each pause over its whole length, `none` keeps it.
     pub(super) jitter: Option<Jitter>,
 }
 
 /// `circuit`
-#[derive(Debug, Default, Derive)]
+#[derive(Debug, Default, Derive, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawCircuit {
-    /// So many failed checks in a row open it.
+    /// So many failed checks in a row open the circuit.
+    #[schemars(range(min = 1, max = 1000))]
     pub(super) failure_threshold: Option<u64>,
     /// How long it stays open, ±10 %.
     pub(super) recovery_timeout: Option<HumanDuration>,
     /// So many successful trials in a row close it.
+    #[schemars(range(min = 1, max = 1000))]
     pub(super) success_threshold: Option<u64>,
     /// From one trial to the next while half open; at most `interval`.
     pub(super) half_open_interval: Option<HumanDuration>,
 }
 
 /// What every dependency has.
-#[derive(Debug, Default, Derive)]
+#[derive(Debug, Default, Derive, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawDependency {
-    /// 1 to 63 lower-case letters, digits, `-` and `_`, beginning with a letter.
+    /// 1 to 63 lower-case letters, digits, `-` and `_`, beginning with a letter; unique.
+    #[schemars(regex(pattern = NAME))]
     pub(super) name: Option<String>,
-    /// What is spoken with it: `postgres`, `redis`, `dns`, `tcp`, `http`.
+    /// What is spoken with it.
     pub(super) kind: Option<Kind>,
-    /// What its failure does to the service: `critical`, `degraded`, `none`.
+    /// What its failure does: `critical` (the service cannot serve), `degraded` (it serves less), `none` (it
+    /// is only watched).
     pub(super) impact: Option<Impact>,
-    /// Whom it belongs to: `local` (this task) or `shared`; unset: `local` for loopback hosts.
+    /// `local` (belongs to this task) or `shared` (the whole fleet uses it); unset: `local` for loopback
+    /// hosts, else `shared`.
     pub(super) scope: Option<Scope>,
-    /// Whether it is checked.
+    /// Whether it is checked; what is not need not have a target or a certificate.
     pub(super) enabled: Option<bool>,
-    /// Dependencies through which this one can fail without being at fault.
+    /// The names of dependencies through which this one can fail without being at fault.
     pub(super) depends_on: Option<Vec<String>>,
-    /// The dependency whose place this one can take.
+    /// The dependency whose place this one can take: while one of the two is up, the pair is degraded and not
+    /// down. Only one of the two says it.
     pub(super) fallback_of: Option<String>,
 }
 
 /// What the kind `postgres` has.
-#[derive(Debug, Default, Derive)]
+#[derive(Debug, Default, Derive, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawPostgres {
-    /// Name or address. Required.
+    /// Name or address; an IPv6 address with or without brackets.
     pub(super) host: Option<String>,
     /// Port.
+    #[schemars(range(min = 1, max = 65535))]
     pub(super) port: Option<u64>,
-    /// Database.
+    /// Database; that of the compiled-in `database` is `mlflow_db`.
     pub(super) database: Option<String>,
     /// User.
     pub(super) user: Option<String>,
     /// Password. Secret.
     pub(super) password: Option<Secret>,
-    /// `disable`, `prefer`, `require`, `verify-ca`, `verify-full`, as libpq has them.
+    /// How TLS is used, in libpq's words.
     pub(super) sslmode: Option<SslMode>,
     /// A PEM file of the authorities to trust; unset or `system`: the system's.
     pub(super) root_cert: Option<String>,
-    /// The expected role: `any`, `primary`, `replica`.
+    /// The role that the server has to have.
     pub(super) role: Option<Role>,
     /// The connections of the checks.
     pub(super) pool: Option<RawPool>,
-    /// Every so many checks a new connection is made.
+    /// Every so many checks a new connection is made; the others use the one that is open.
+    #[schemars(range(min = 1, max = 10000))]
     pub(super) reconnect_every: Option<u64>,
 }
 
 /// `pool`
-#[derive(Debug, Default, Derive)]
+#[derive(Debug, Default, Derive, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawPool {
     /// Never more connections than this.
+    #[schemars(range(min = 1, max = 100))]
     pub(super) max: Option<u64>,
 }
 
 /// What the kind `redis` has.
-#[derive(Debug, Default, Derive)]
+#[derive(Debug, Default, Derive, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawRedis {
-    /// Name or address. Required.
+    /// Name or address; an IPv6 address with or without brackets.
     pub(super) host: Option<String>,
     /// Port.
+    #[schemars(range(min = 1, max = 65535))]
     pub(super) port: Option<u64>,
     /// ACL user; unset: the default user.
     pub(super) username: Option<String>,
     /// Password. Secret.
     pub(super) password: Option<Secret>,
-    /// `true`, or a map of TLS settings.
+    /// Whether TLS is spoken, or how.
     pub(super) tls: Option<RawTls>,
     /// `standalone` is the only mode of this version.
     pub(super) mode: Option<String>,
-    /// The expected role: `any`, `primary`, `replica`.
+    /// The role that the server has to have.
     pub(super) role: Option<Role>,
-    /// Every so many checks a new connection is made.
+    /// Every so many checks a new connection is made; the others use the one that is open.
+    #[schemars(range(min = 1, max = 10000))]
     pub(super) reconnect_every: Option<u64>,
 }
 
 /// What the kind `dns` has.
-#[derive(Debug, Default, Derive)]
+#[derive(Debug, Default, Derive, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawDns {
-    /// The name to ask for. Required.
+    /// The name to ask for.
     pub(super) query: Option<String>,
-    /// `A`, `AAAA`, `CNAME`, `SRV`, `TXT`.
+    /// The type of the records to ask for.
     pub(super) record: Option<RecordType>,
     /// Servers to ask: `system`, or an address with or without a port.
+    #[schemars(length(min = 1))]
     pub(super) nameservers: Option<Vec<String>>,
     /// What the answer must hold.
     pub(super) expect: Option<RawDnsExpect>,
 }
 
 /// `expect` of the kind `dns`.
-#[derive(Debug, Default, Derive)]
+#[derive(Debug, Default, Derive, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawDnsExpect {
-    /// Networks in which every address must lie.
+    /// Networks, or single addresses, in which every address must lie; for `A` and `AAAA`.
     pub(super) addresses: Option<Vec<String>>,
     /// Records that the answer must have at least.
+    #[schemars(range(min = 1, max = 100))]
     pub(super) min: Option<u64>,
 }
 
 /// What the kind `tcp` has.
-#[derive(Debug, Default, Derive)]
+#[derive(Debug, Default, Derive, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawTcp {
-    /// Name or address. Required.
+    /// Name or address; an IPv6 address with or without brackets.
     pub(super) host: Option<String>,
-    /// Port. Required.
+    /// Port.
+    #[schemars(range(min = 1, max = 65535))]
     pub(super) port: Option<u64>,
-    /// `true`, or a map of TLS settings.
+    /// Whether TLS is spoken, or how.
     pub(super) tls: Option<RawTls>,
     /// What to send after connecting. Secret.
     pub(super) send: Option<Secret>,
-    /// What must be in what is received.
+    /// A text that must be in what is received.
     pub(super) expect: Option<String>,
 }
 
 /// What the kind `http` has.
-#[derive(Debug, Default, Derive)]
+#[derive(Debug, Default, Derive, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawHttp {
-    /// `http://` or `https://`. Required. User info becomes an `Authorization` header and is secret.
+    /// `http://…` or `https://…`. User info becomes an `Authorization` header, is secret, and is not shown.
     pub(super) url: Option<String>,
     /// `GET`, `HEAD`, `OPTIONS` or `POST`.
     pub(super) method: Option<String>,
-    /// Headers to send. The values are secret.
+    /// Headers to send; the values are secret. One that the client would send itself (`Host`, `User-Agent`,
+    /// `Accept`) is replaced; `Connection`, `Content-Length`, `Transfer-Encoding` and `Upgrade` cannot be
+    /// set.
     pub(super) headers: Option<BTreeMap<String, Secret>>,
-    /// TLS settings of an `https` URL.
+    /// How TLS is spoken with an `https` URL.
     pub(super) tls: Option<RawTls>,
     /// What the answer must be.
     pub(super) expect: Option<RawHttpExpect>,
 }
 
 /// `expect` of the kind `http`.
-#[derive(Debug, Default, Derive)]
+#[derive(Debug, Default, Derive, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawHttpExpect {
-    /// Status codes that are fine: `200`, `"200-299"`.
+    /// Status codes, and ranges of them, that are fine.
+    #[schemars(length(min = 1))]
     pub(super) status: Option<Vec<RawStatus>>,
-    /// What the body must contain.
+    /// A text that the body must contain.
     pub(super) body: Option<String>,
 }
 
 /// `tls` of `redis`, `tcp` and `http`; in the YAML also `true` and `false`, which stand for `enabled`.
-#[derive(Debug, Default, Derive)]
+#[derive(Debug, Default, Derive, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(transform = or_switch)]
 pub(super) struct RawTls {
-    /// Whether TLS is spoken; where a map is given, `true` if unset.
+    /// Whether TLS is spoken.
     pub(super) enabled: Option<bool>,
-    /// What of the certificate is verified: `full`, `ca`, `none`.
+    /// What of the certificate is verified: `full` (the chain and the host name), `ca` (the chain alone),
+    /// `none`.
     pub(super) verify: Option<Verify>,
     /// A PEM file of the authorities to trust; unset or `system`: the system's.
     pub(super) root_cert: Option<String>,
@@ -336,7 +363,8 @@ impl<'de> Deserialize<'de> for Secret {
     }
 }
 
-/// Reads members of closed sets by their one spelling. The core declares them and knows no serde.
+/// Reads members of closed sets by their one spelling, and tells the schema which there are. The core declares them
+/// and knows no serde.
 macro_rules! by_name {
     ($($name:ident),+) => { $(
         impl<'de> Deserialize<'de> for $name {
@@ -344,6 +372,20 @@ macro_rules! by_name {
                 deserializer.deserialize_str(Member(PhantomData, $name::parse, || {
                     super::errors::listed($name::ALL.iter().map(|member| member.as_str()))
                 }))
+            }
+        }
+
+        impl JsonSchema for $name {
+            fn schema_name() -> Cow<'static, str> {
+                stringify!($name).into()
+            }
+
+            fn inline_schema() -> bool {
+                true
+            }
+
+            fn json_schema(_: &mut SchemaGenerator) -> Schema {
+                one_of($name::ALL.iter().map(|member| member.as_str()))
             }
         }
     )+ };

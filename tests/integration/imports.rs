@@ -52,6 +52,7 @@ const VENDORS: &[(&str, &[&str])] = &[
     ("tokio_postgres", &["probe/postgres"]),
     ("redis", &["probe/redis", "events/redis"]),
     ("warp", &["http"]),
+    ("schemars", &["config", "http"]),
     ("aws_config", &["metrics/cloudwatch", "alarms"]),
     ("aws_sdk_cloudwatch", &["metrics/cloudwatch", "alarms"]),
 ];

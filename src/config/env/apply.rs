@@ -100,7 +100,7 @@ impl<'a> Layer<'a> {
                     ));
                 }
             }
-            Sets::Several => {}
+            Sets::Several(_) | Sets::File => {}
         }
     }
 

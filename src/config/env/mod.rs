@@ -36,8 +36,10 @@ pub enum Sets {
         /// The field.
         field: &'static str,
     },
-    /// Several fields at once; the variables of the single ones win.
-    Several,
+    /// Several fields of this dependency at once; the variables of the single ones win.
+    Several(&'static str),
+    /// No field: it names a file.
+    File,
     /// Nothing in this version; `switch` tells whether it turns something on, and is warned about then.
     NotYet {
         /// Whether it turns something on.
@@ -51,7 +53,15 @@ impl Sets {
         match self {
             Self::Field(path) => Some(path.to_owned()),
             Self::Dependency { name, field, .. } => Some(format!("dependencies.{name}.{field}")),
-            Self::Several | Self::NotYet { .. } => None,
+            Self::Several(_) | Self::File | Self::NotYet { .. } => None,
+        }
+    }
+
+    /// The same; of several fields, the path of the dependency that has them.
+    pub fn place(self) -> Option<String> {
+        match self {
+            Self::Several(dependency) => Some(format!("dependencies.{dependency}")),
+            other => other.path(),
         }
     }
 }
@@ -81,8 +91,8 @@ const fn dependency(
     Variable { name, default, doc, sets: Sets::Dependency { name: dependency, kind, field } }
 }
 
-const fn several(name: &'static str, doc: &'static str) -> Variable {
-    Variable { name, default: None, doc, sets: Sets::Several }
+const fn several(name: &'static str, dependency: &'static str, doc: &'static str) -> Variable {
+    Variable { name, default: None, doc, sets: Sets::Several(dependency) }
 }
 
 const fn not_yet(
@@ -113,18 +123,19 @@ pub const VARIABLES: &[Variable] = &[
         "DATABASE_SSLMODE",
         Some("prefer"),
         database("sslmode"),
-        "PostgreSQL: disable, prefer, require, verify-ca, verify-full",
+        "PostgreSQL: `disable`, `prefer`, `require`, `verify-ca`, `verify-full`",
     ),
     dependency(
         "DATABASE_SSLROOTCERT",
         None,
         database("root_cert"),
-        "PostgreSQL: PEM file of the authorities to trust",
+        "PostgreSQL: a PEM file of the authorities to trust",
     ),
     several(
         "DATABASE_URL",
-        "PostgreSQL: all of the above in one, `postgresql://user:password@host:5432/database?sslmode=…`; also \
-         `postgresql+psycopg2://`. The single variables win",
+        "database",
+        "PostgreSQL: all of the above in one, `postgresql://user:password@host:5432/database?sslmode=…&sslrootcert=…`, \
+         with or without a driver (`postgresql+psycopg2://`). The single variables win",
     ),
     dependency("REDIS_ENABLED", Some("true"), redis("enabled"), "Redis: whether it is checked"),
     dependency("REDIS_HOST", None, redis("host"), "Redis: name or address of the server"),
@@ -134,28 +145,34 @@ pub const VARIABLES: &[Variable] = &[
     dependency("REDIS_TLS", Some("false"), redis("tls.enabled"), "Redis: whether TLS is spoken"),
     several(
         "REDIS_URL",
-        "Redis: all of the above in one, `redis://` or `rediss://`. The single variables win",
+        "redis",
+        "Redis: all of the above in one, `redis://user:password@host:6379`, or `rediss://` for TLS. The single variables \
+         win",
     ),
     dependency("API_HOST", Some("127.0.0.1"), ("api", Kind::Tcp, "host"), "The API container: its address"),
     dependency("API_PORT", None, ("api", Kind::Tcp, "port"), "The API container: its port"),
-    several("API_HEALTH_PATH", "The API container: the path to ask by HTTP; unset: the port is asked by TCP"),
+    several(
+        "API_HEALTH_PATH",
+        "api",
+        "The API container: the path to ask by HTTP; unset: the port is asked by TCP",
+    ),
     dependency(
         "MLFLOW_TRACKING_URI",
         None,
         ("mlflow", Kind::Http, "url"),
-        "MLflow: its address, to which `/health` is added; what is not HTTP disables the check",
+        "MLflow: its address, to which `/health` is added; one that is not HTTP disables the check, with a warning",
     ),
     dependency(
         "MLFLOW_TIMEOUT",
         Some("10s"),
         ("mlflow", Kind::Http, "timeout"),
-        "MLflow: timeout of the check",
+        "MLflow: timeout of the check, which does not follow `HEALTH_CHECK_TIMEOUT`",
     ),
     dependency(
         "DNS_NAME",
         None,
         ("dns", Kind::Dns, "query"),
-        "DNS: the name to ask for; DATABASE_HOST where that is a name",
+        "DNS: the name to ask for; unset: the database's host, where a variable gives it and it is a name",
     ),
     field("HEALTH_CHECK_INTERVAL", Some("10s"), "defaults.interval", "From one check to the next"),
     field("HEALTH_CHECK_TIMEOUT", Some("10s"), "defaults.timeout", "The whole check, retries included"),
@@ -181,7 +198,12 @@ pub const VARIABLES: &[Variable] = &[
         "defaults.circuit.success_threshold",
         "So many successful trials in a row close it",
     ),
-    several("SICKBAY_CONFIG", "A configuration file, where no `--config` is given"),
+    Variable {
+        name: "SICKBAY_CONFIG",
+        default: None,
+        doc: "A configuration file, where no `--config` is given",
+        sets: Sets::File,
+    },
     field("SICKBAY_LISTEN", Some("0.0.0.0:8686"), "server.listen", "Address and port of the listener"),
     field(
         "SICKBAY_OPERATOR_LISTEN",
@@ -190,8 +212,13 @@ pub const VARIABLES: &[Variable] = &[
         "A second listener, to which the operators' endpoints move",
     ),
     field("SICKBAY_ADMIN_TOKEN", None, "server.admin_token", "The bearer token for what changes something"),
-    field("SICKBAY_LOG", Some("info"), "log.filter", "What is logged"),
-    field("SICKBAY_LOG_FORMAT", None, "log.format", "json or text; unset: text on a terminal, else json"),
+    field("SICKBAY_LOG", Some("info"), "log.filter", "What is logged: a level, or levels by target"),
+    field(
+        "SICKBAY_LOG_FORMAT",
+        None,
+        "log.format",
+        "`json` or `text`; unset: `text` on a terminal, else `json`",
+    ),
     field("SICKBAY_DRAIN", Some("20s"), "server.drain", "How long answers go on after SIGTERM"),
     field("SERVICE_NAME", Some("api"), "service.name", "The service's name"),
     field("ENVIRONMENT", Some("development"), "service.environment", "The environment's name"),

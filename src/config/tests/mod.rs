@@ -8,6 +8,7 @@ mod every_rule;
 mod examples;
 mod layering;
 mod rules;
+mod schema;
 mod secrets;
 
 use std::path::PathBuf;

@@ -11,12 +11,15 @@ use ipnet::IpNet;
 
 use super::cursor::Cursor;
 use super::tls::{root_cert, tls};
-use crate::config::errors::ConfigError;
+use crate::config::errors::{ConfigError, Errors};
 use crate::config::host;
+use crate::config::origin::Origin;
 use crate::config::plan::{
     DnsPlan, Nameserver, PostgresPlan, ProbePlan, RecordType, RedisPlan, Role, SslMode, TcpPlan,
 };
 use crate::config::raw::{RawDns, RawHttp, RawPostgres, RawRedis, RawTcp};
+use crate::config::tree::{Content, Map, Node};
+use crate::health::Kind;
 
 /// The fields of a kind, as they were written.
 #[derive(Debug)]
@@ -30,12 +33,12 @@ pub(super) enum RawKind {
 
 /// A kind's part of a plan.
 #[derive(Debug)]
-pub(super) struct Asked {
-    pub(super) probe: ProbePlan,
+pub(in crate::config) struct Asked {
+    pub(in crate::config) probe: ProbePlan,
     /// The host that decides about the scope; `None` where there is no such thing.
-    pub(super) host: Option<String>,
+    pub(in crate::config) host: Option<String>,
     /// Required fields that nobody set.
-    pub(super) missing: Vec<&'static str>,
+    pub(in crate::config) missing: Vec<&'static str>,
 }
 
 /// Every so many checks a new connection is made: once a minute by default.
@@ -50,6 +53,19 @@ pub(super) fn asked(raw: RawKind, used: bool, at: &Cursor<'_>, warnings: &mut Ve
         RawKind::Tcp(raw) => tcp(raw, used, at),
         RawKind::Http(raw) => http::http(raw, used, at, warnings),
     }
+}
+
+/// What holds of a kind where nothing is said.
+pub(in crate::config) fn granted(kind: Kind) -> Asked {
+    let (nothing, errors) = (Node::new(Content::Map(Map::new()), &Origin::Default), Errors::default());
+    let raw = match kind {
+        Kind::Postgres => RawKind::Postgres(RawPostgres::default()),
+        Kind::Redis => RawKind::Redis(RawRedis::default()),
+        Kind::Dns => RawKind::Dns(RawDns::default()),
+        Kind::Tcp => RawKind::Tcp(RawTcp::default()),
+        Kind::Http => RawKind::Http(RawHttp::default()),
+    };
+    asked(raw, false, &Cursor::new(&nothing, &errors), &mut Vec::new())
 }
 
 /// Takes a required value, or notes that it is missing.

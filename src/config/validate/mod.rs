@@ -11,6 +11,7 @@ mod tls;
 
 pub(super) use checking::Checking;
 pub(super) use dependency::Resolved;
+pub(super) use kind::granted;
 
 use std::net::SocketAddr;
 use std::time::Duration;
