@@ -6,7 +6,7 @@ SHELL := bash
 .DEFAULT_GOAL := help
 INSTALL := tests/support/install.sh
 
-.PHONY: help run build test lint audit fmt clean
+.PHONY: help run build test lint audit docs fmt clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,6 +34,10 @@ lint: ## Check formatting, clippy, rustdoc and the shell scripts; warnings are e
 audit: ## Check the dependencies: licences, bans, sources, known vulnerabilities
 	@$(INSTALL) build
 	@tests/support/audit.sh
+
+docs: ## Write the parts of docs/ that are made of the source; the tests fail where they are stale
+	@$(INSTALL) build
+	SICKBAY_WRITE=1 cargo test --locked --quiet --lib config::tests::docs
 
 fmt: ## Format the source
 	cargo fmt

@@ -279,6 +279,44 @@ async fn config_check_and_show_tell_what_holds_and_what_is_wrong() {
     assert!(output.code == Some(2) && output.stderr.contains("line"), "{output:?}");
 }
 
+/// What can be configured is told whatever is configured.
+#[tokio::test(flavor = "multi_thread")]
+async fn config_schema_and_env_need_no_configuration() {
+    let wrong = Config::text("nonsense: 1\n");
+    let schema = wrong.run(&["config", "schema"]).await;
+    assert_eq!((schema.code, schema.stderr.as_str()), (Some(0), ""), "{schema:?}");
+    let kept = include_str!("../../docs/config.schema.json");
+    assert_eq!(
+        schema.json(),
+        serde_json::from_str::<Value>(kept).expect("JSON"),
+        "`make docs` writes it anew"
+    );
+
+    let table = wrong.run(&["config", "env"]).await;
+    assert_eq!((table.code, table.stderr.as_str()), (Some(0), ""), "{table:?}");
+    assert_plain(&table);
+    let row = |name: &str| {
+        let row = table.stdout.lines().find(|line| line.starts_with(&format!("{name} ")));
+        row.unwrap_or_else(|| panic!("no {name}: {}", table.stdout))
+            .split_whitespace()
+            .take(3)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(row("VARIABLE"), ["VARIABLE", "DEFAULT", "SETS"]);
+    assert_eq!(row("DATABASE_PORT"), ["DATABASE_PORT", "5432", "dependencies.database.port"]);
+    assert_eq!(row("DATABASE_URL"), ["DATABASE_URL", "–", "dependencies.database"]);
+    assert_eq!(row("SICKBAY_CONFIG"), ["SICKBAY_CONFIG", "–", "–"]);
+
+    let list = wrong.run(&["config", "env", "--format", "json"]).await;
+    assert_eq!((list.code, list.stderr.as_str()), (Some(0), ""), "{list:?}");
+    let variables = list.json()["variables"].as_array().expect("a list").clone();
+    assert_eq!(variables.len() + 1, table.stdout.lines().count(), "each has a row");
+    assert_eq!(
+        variables[1],
+        json!({"name": "DATABASE_PORT", "default": "5432", "sets": "dependencies.database.port", "description": "PostgreSQL: port"})
+    );
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn help_has_an_example_everywhere_and_the_version_its_commit() {
     let version = sickbay(&["--version"]).await;
@@ -297,6 +335,8 @@ async fn help_has_an_example_everywhere_and_the_version_its_commit() {
         &["config"],
         &["config", "check"],
         &["config", "show"],
+        &["config", "schema"],
+        &["config", "env"],
     ] {
         let output = sickbay(&[command, &["--help"]].concat()).await;
         assert_eq!((output.code, output.stderr.as_str()), (Some(0), ""), "{command:?}");
