@@ -8,22 +8,19 @@
 //! `unevaluatedProperties`), and an entry is told apart by `if` and `then`. What they show instead of a pattern is
 //! `patternErrorMessage`.
 
-use std::borrow::Cow;
+mod entry;
+mod scalars;
+
+pub(super) use entry::{Entry, NAME};
+pub(super) use scalars::{one_of, or_switch};
 
 use schemars::generate::SchemaSettings;
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::{Map, Value, json};
 
-use super::decode::fields;
-use super::duration::{self, HumanDuration};
 use super::effective;
 use super::layers::DEFAULT;
-use super::percent::{self, Percent};
 use super::plan::{TlsPlan, Verify};
-use super::raw::{
-    Raw, RawChecking, RawDependency, RawDns, RawHttp, RawPostgres, RawRedis, RawStatus, RawTcp,
-};
-use super::secret::Secret;
+use super::raw::Raw;
 use super::validate;
 use crate::health::Kind;
 
@@ -99,7 +96,14 @@ fn tidy_one_of_several(schema: &mut Value) -> Option<&mut Map<String, Value>> {
             ("anyOf", Value::Array(schemas)) => schemas.iter_mut().for_each(|schema| {
                 tidy_one_of_several(schema);
             }),
-            ("items" | "additionalProperties", below) => tidy(below),
+            ("additionalProperties", below) => tidy(below),
+            ("items", below) => {
+                tidy(below);
+                // Of a list, nothing can be left empty.
+                if below["$ref"].is_string() {
+                    below["type"] = json!("object");
+                }
+            }
             _ => {}
         }
     }
@@ -202,127 +206,4 @@ fn map_of(property: &Value) -> Option<String> {
 /// The compiled-in default, whose values are plain. That it can be read is tested.
 fn compiled_in() -> Value {
     serde_yaml::from_str(DEFAULT).unwrap_or_default()
-}
-
-/// An entry of `dependencies`.
-pub(super) struct Entry;
-
-impl JsonSchema for Entry {
-    fn schema_name() -> Cow<'static, str> {
-        "entry".into()
-    }
-
-    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        let _ = (generator.subschema_for::<RawDependency>(), generator.subschema_for::<RawChecking>());
-        let mut rules = Vec::new();
-        for kind in Kind::ALL {
-            let schema = of_kind(*kind, generator);
-            generator.definitions_mut().insert(kind.as_str().to_owned(), schema);
-            let condition = json!({"properties": {"kind": {"const": kind.as_str()}}, "required": ["kind"]});
-            rules.push(json!({"if": condition, "then": {"$ref": format!("{DEFS}{kind}")}}));
-        }
-        // What is compiled in has its kind and its impact.
-        let compiled_in = compiled_in();
-        let known = compiled_in["dependencies"].as_array().into_iter().flatten();
-        let known: Vec<(&Value, &Value)> = known.map(|entry| (&entry["name"], &entry["kind"])).collect();
-        for (name, kind) in &known {
-            let kind = kind.as_str().unwrap_or_default();
-            let condition = json!({
-                "properties": {"name": {"const": name}},
-                "required": ["name"],
-                "not": {"required": ["kind"]},
-            });
-            rules.push(json!({"if": condition, "then": {"$ref": format!("{DEFS}{kind}")}}));
-        }
-        let names: Vec<_> = known.iter().map(|(name, _)| name).collect();
-        let own = json!({"pattern": NAME, "not": {"enum": names}});
-        rules.push(json!({
-            "if": {"properties": {"name": own}, "required": ["name"]},
-            "then": {"required": ["kind", "impact"]},
-        }));
-        json_schema!({
-            "type": "object",
-            "properties": {"name": field("dependency", "name"), "kind": field("dependency", "kind")},
-            "required": ["name"],
-            "allOf": rules,
-        })
-    }
-}
-
-/// The fields of a dependency of this kind, in one object: what every dependency has, then the kind's own, then how
-/// it is checked.
-fn of_kind(kind: Kind, generator: &mut SchemaGenerator) -> Value {
-    let own = match kind {
-        Kind::Postgres => RawPostgres::json_schema(generator),
-        Kind::Redis => RawRedis::json_schema(generator),
-        Kind::Dns => RawDns::json_schema(generator),
-        Kind::Tcp => RawTcp::json_schema(generator),
-        Kind::Http => RawHttp::json_schema(generator),
-    };
-    let shared = |of: &'static str, fields: &'static [&'static str]| {
-        fields.iter().map(move |name| ((*name).to_owned(), field(of, name)))
-    };
-    let mut properties: Map<String, Value> = shared("dependency", fields::<RawDependency>()).collect();
-    properties.extend(own.get("properties").and_then(Value::as_object).cloned().unwrap_or_default());
-    properties.extend(shared("checking", fields::<RawChecking>()));
-    json!({"type": "object", "properties": properties, "additionalProperties": false})
-}
-
-/// Points to a field of another definition.
-fn field(of: &str, name: &str) -> Value {
-    json!({"$ref": format!("{DEFS}{of}/properties/{name}")})
-}
-
-/// What [`DependencyName`](crate::health::DependencyName) allows.
-pub(super) const NAME: &str = "^[a-z][a-z0-9_-]{0,62}$";
-
-/// What a closed set allows.
-pub(super) fn one_of(members: impl Iterator<Item = &'static str>) -> Schema {
-    json_schema!({"type": "string", "enum": members.collect::<Vec<_>>()})
-}
-
-/// `true` and `false` stand for a map with `enabled` alone.
-pub(super) fn or_switch(schema: &mut Schema) {
-    let map = std::mem::take(schema);
-    *schema = json_schema!({"anyOf": [{"type": ["boolean", "null"]}, map, {"$ref": format!("{DEFS}substitution")}]});
-}
-
-/// Implements the schema of types that are written as a scalar, which has no definition of its own.
-macro_rules! scalars {
-    ($($name:ty: $schema:expr,)+) => { $(
-        impl JsonSchema for $name {
-            fn schema_name() -> Cow<'static, str> {
-                stringify!($name).into()
-            }
-
-            fn inline_schema() -> bool {
-                true
-            }
-
-            fn json_schema(_: &mut SchemaGenerator) -> Schema {
-                $schema
-            }
-        }
-    )+ };
-}
-
-scalars! {
-    Secret: json_schema!({"type": "string"}),
-    // The shortest is a digit and a letter: the pattern alone does not tell that one part has to be there.
-    HumanDuration: json_schema!({
-        "type": "string",
-        "pattern": duration::pattern(),
-        "minLength": 2,
-        "patternErrorMessage": format!("Expected {}.", duration::ALLOWED),
-    }),
-    Percent: json_schema!({
-        "type": "string",
-        "pattern": "^([1-9][0-9]?|100)%$",
-        "patternErrorMessage": format!("Expected {}.", percent::ALLOWED),
-    }),
-    RawStatus: json_schema!({"anyOf": [
-        {"type": "integer", "minimum": 100, "maximum": 599},
-        {"type": "string", "pattern": "^[1-5][0-9]{2}(-[1-5][0-9]{2})?$"},
-        {"$ref": format!("{DEFS}text_with_substitution")},
-    ]}),
 }
