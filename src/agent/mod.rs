@@ -11,3 +11,4 @@ mod shutdown;
 mod tests;
 
 pub use app::{Ended, StartError};
+pub(crate) use shutdown::Signals;

@@ -6,7 +6,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// How the agent is to stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Stop {
+pub(crate) enum Stop {
     /// Go on answering for a while, so that the load balancer takes notice.
     Drain,
     /// Nobody waits for a drain: Ctrl-C on a terminal.
@@ -14,19 +14,19 @@ pub(super) enum Stop {
 }
 
 /// SIGTERM and SIGINT.
-pub(super) struct Signals {
+pub(crate) struct Signals {
     terminate: Signal,
     interrupt: Signal,
 }
 
 impl Signals {
     /// From now on these signals no longer end the process by themselves.
-    pub(super) fn listen() -> io::Result<Self> {
+    pub(crate) fn listen() -> io::Result<Self> {
         Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
     }
 
     /// Waits for the next signal: how to stop, and the signal's number.
-    pub(super) async fn next(&mut self) -> (Stop, i32) {
+    pub(crate) async fn next(&mut self) -> (Stop, i32) {
         tokio::select! {
             _ = self.terminate.recv() => (Stop::Drain, SignalKind::terminate().as_raw_value()),
             _ = self.interrupt.recv() => {

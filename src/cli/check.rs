@@ -1,5 +1,8 @@
 //! `sickbay check`: each dependency once, now, side by side.
 
+use std::collections::HashMap;
+use std::sync::Arc;
+
 use anstyle::Style;
 use clap::Args;
 use futures_util::future::join_all;
@@ -7,12 +10,12 @@ use serde_json::{Map, Value, json};
 
 use super::table::{self, Cell};
 use super::{BAD, Exit, FAINT, Format, GOOD, WARN, logging, runtime, tell, tell_error};
-use crate::clock::Clock;
+use crate::clock::{self, Clock};
 use crate::config::plan::DependencyPlan;
 use crate::config::{Overrides, Plan};
 use crate::health::circuit::Permit;
 use crate::health::time::millis;
-use crate::health::{Check, Failure, Impact, Phase, Policy, Status};
+use crate::health::{Check, DependencyName, Failure, Impact, Phase, Policy, Record, Snapshot, Status};
 use crate::http::check_report;
 use crate::net::Network;
 use crate::probe;
@@ -31,8 +34,16 @@ pub(super) struct Arguments {
 /// What came of one dependency.
 struct Checked<'a> {
     policy: &'a Policy,
+    /// As the agent would tell it: a pair of which one works is not down.
     status: Status,
-    check: Option<Check>,
+    check: Option<Arc<Check>>,
+}
+
+impl Checked<'_> {
+    /// Why it failed, where it did.
+    fn failure(&self) -> Option<&Failure> {
+        self.check.as_ref()?.failure()
+    }
 }
 
 pub(super) fn run(
@@ -61,26 +72,28 @@ fn checked(
     })?;
     let clock = Clock::start();
     let network = Network::system();
-    let results = runtime.block_on(join_all(wanted.iter().map(|plan| check_one(plan, &network, clock))));
+    let made = wanted.iter().map(|plan| check_one(plan, &network, clock));
+    let checks = runtime.block_on(join_all(made));
     // Told once the goodbyes are said; what hangs then must not keep the command.
     runtime.shutdown_background();
 
-    let named = !arguments.names.is_empty();
-    let failed = |result: &Checked<'_>| match result.status {
-        Status::Up | Status::Degraded => false,
-        Status::Disabled => named,
-        Status::Down | Status::Unknown => named || result.policy.impact == Impact::Critical,
+    let results = statuses(&plan, &wanted, checks, clock);
+    // What is named is asked for by itself: that another one could take its place does not make it work.
+    let failed = |result: &Checked<'_>| match (arguments.names.is_empty(), result.status) {
+        (false, _) => result.check.as_ref().is_none_or(|check| !check.ok()),
+        (true, Status::Down | Status::Unknown) => result.policy.impact == Impact::Critical,
+        (true, Status::Up | Status::Degraded | Status::Disabled) => false,
     };
     let ok = !results.iter().any(failed);
-    match arguments.format {
+    let told = match arguments.format {
         Format::Json => tell(&json(&results, ok, clock)),
         Format::Table => tell(&text(&results)),
-    }
-    Ok(if ok { Exit::Fine } else { Exit::NotWell })
+    };
+    Ok(if ok { told } else { Exit::NotWell })
 }
 
 /// The dependencies with these names, or all of them.
-fn select<'a>(plan: &'a Plan, names: &[String]) -> Result<Vec<&'a DependencyPlan>, Exit> {
+pub(super) fn select<'a>(plan: &'a Plan, names: &[String]) -> Result<Vec<&'a DependencyPlan>, Exit> {
     let all = plan.dependencies();
     let name = |plan: &DependencyPlan| plan.policy().name.as_str().to_owned();
     if let Some(unknown) = names.iter().find(|wanted| !all.iter().any(|plan| name(plan) == **wanted)) {
@@ -91,34 +104,56 @@ fn select<'a>(plan: &'a Plan, names: &[String]) -> Result<Vec<&'a DependencyPlan
     Ok(all.iter().filter(|plan| names.is_empty() || names.contains(&name(plan))).collect())
 }
 
-async fn check_one<'a>(plan: &'a DependencyPlan, network: &Network, clock: Clock) -> Checked<'a> {
+/// One check; `None` where there is nothing to check, or no way to.
+async fn check_one(plan: &DependencyPlan, network: &Network, clock: Clock) -> Option<Check> {
     let policy = &**plan.policy();
     if !policy.enabled() {
-        return Checked { policy, status: Status::Disabled, check: None };
+        return None;
     }
     let mut probe = match probe::build(plan, network) {
-        Ok(Some(probe)) => probe,
-        Ok(None) => return Checked { policy, status: Status::Unknown, check: None },
+        Ok(probe) => probe?,
         Err(failure) => {
             tell_error(&format!("error: {}: {failure}", policy.name));
-            return Checked { policy, status: Status::Unknown, check: None };
+            return None;
         }
     };
     let check = check::run(&mut *probe, policy, Permit::Check, Loudness::News, check::new_id(), clock).await;
     probe.close().await;
-    let status = match check.observation() {
-        None => Status::Down,
-        Some(seen) if seen.warnings.is_empty() && check.latency <= policy.slow_after => Status::Up,
-        Some(_) => Status::Degraded,
+    Some(check)
+}
+
+/// What the agent would say after these checks, each of one that was wanted.
+fn statuses<'a>(
+    plan: &'a Plan,
+    wanted: &[&'a DependencyPlan],
+    checks: Vec<Option<Check>>,
+    clock: Clock,
+) -> Vec<Checked<'a>> {
+    let now = clock.now();
+    let mut checks: HashMap<&DependencyName, Check> =
+        wanted.iter().zip(checks).filter_map(|(plan, check)| Some((&plan.policy().name, check?))).collect();
+    let views = plan.dependencies().iter().map(|plan| {
+        let mut record = Record::new(Arc::clone(plan.policy()), now, clock::draw());
+        if let Some(check) = checks.remove(&plan.policy().name) {
+            record.finish(check, clock::draw());
+        }
+        Arc::new(record.view(now.mono))
+    });
+    let snapshot = Snapshot::new(now, views.collect());
+    let result = |plan: &&'a DependencyPlan| {
+        let policy = &**plan.policy();
+        let (index, view) = snapshot.get(policy.name.as_str())?;
+        let status = snapshot.status(index, now.mono);
+        Some(Checked { policy, status, check: view.last_check.clone() })
     };
-    Checked { policy, status, check: Some(check) }
+    wanted.iter().filter_map(result).collect()
 }
 
 fn json(results: &[Checked<'_>], ok: bool, clock: Clock) -> String {
     let dependencies: Map<String, Value> = results
         .iter()
         .map(|Checked { policy, status, check }| {
-            (policy.name.as_str().to_owned(), check_report(policy, *status, check.as_ref(), clock.now()))
+            (policy.name.as_str().to_owned(), check_report(policy, *status, check.as_deref(), clock.now()))
         })
         .collect();
     let report = json!({ "ok": ok, "dependencies": dependencies });
@@ -131,10 +166,14 @@ fn text(results: &[Checked<'_>]) -> String {
         ["DEPENDENCY", "KIND", "STATUS", "MS", "DNS", "CONNECT", "TLS", "AUTH", "QUERY", "TARGET"];
     let rows: Vec<Vec<Cell>> = results.iter().map(row).collect();
     let mut text = table::render(&HEAD, &rows, &[3, 4, 5, 6, 7, 8]);
-    for Checked { policy, check, .. } in results {
+    for result in results {
+        let Checked { policy, status, check } = result;
         let Some(check) = check else { continue };
-        if let Some(failure) = check.failure() {
+        if let Some(failure) = result.failure() {
             text.push_str(&told(policy, check, failure));
+            if *status == Status::Degraded {
+                text.push_str("  another one takes its place: the pair is degraded, and not down\n");
+            }
         }
         for warning in check.observation().map(|seen| seen.warnings.as_slice()).unwrap_or_default() {
             text.push_str(&format!("\n{WARN}!{WARN:#} {}: {warning}\n", policy.name));
@@ -176,7 +215,7 @@ fn row(Checked { policy, status, check }: &Checked<'_>) -> Vec<Cell> {
 }
 
 /// A failure, for somebody who was woken by it.
-fn told(policy: &Policy, check: &Check, failure: &Failure) -> String {
+pub(super) fn told(policy: &Policy, check: &Check, failure: &Failure) -> String {
     let Failure { phase, kind, code, message, hint } = failure;
     let code = code.as_ref().map(|code| format!(" ({code})")).unwrap_or_default();
     let attempts = match check.attempts {

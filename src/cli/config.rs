@@ -68,15 +68,13 @@ pub(super) fn run(arguments: &Arguments, load: impl FnOnce(Overrides) -> Result<
         Command::Show(show) => &|plan| shown(plan, show),
         // These two say what can be configured, and not what is: they need no configuration.
         Command::Schema => {
-            tell(&format!("{:#}", schema()));
-            return Exit::Fine;
+            return tell(&format!("{:#}", schema()));
         }
         Command::Env(Env { format }) => {
-            tell(&match format {
+            return tell(&match format {
                 super::Format::Table => variables_table(),
                 super::Format::Json => format!("{:#}", variables_json()),
             });
-            return Exit::Fine;
         }
     };
     let plan = match load(Overrides::default()) {
@@ -86,8 +84,7 @@ pub(super) fn run(arguments: &Arguments, load: impl FnOnce(Overrides) -> Result<
     for warning in plan.warnings() {
         tell_error(&format!("{WARN}warning{WARN:#}: {warning}"));
     }
-    tell(&of_plan(&plan));
-    Exit::Fine
+    tell(&of_plan(&plan))
 }
 
 fn variables_table() -> String {

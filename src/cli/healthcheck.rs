@@ -8,10 +8,9 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-use super::{Exit, reachable, tell, tell_error};
+use super::{Exit, duration, print, reachable, tell_error};
 use crate::clock::Stopwatch;
 use crate::config::Env;
-use crate::config::duration::parse_duration;
 use crate::config::{Overrides, Plan};
 
 /// An answer is a few hundred bytes; more is not ours.
@@ -54,12 +53,6 @@ impl Group {
     }
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
-    parse_duration(text)
-        .filter(|span| !span.is_zero())
-        .ok_or_else(|| "a duration with its unit is allowed, such as 2s or 500ms".to_owned())
-}
-
 /// Asks, at the address that was given, or where the agent was told to listen. `load` is there where a
 /// configuration file is.
 pub(super) fn run(
@@ -77,7 +70,8 @@ pub(super) fn run(
     let path = arguments.group.path();
     match ask(address, path, arguments.timeout) {
         Ok((code, body)) if (200..300).contains(&code) => {
-            tell(&format!("{code} {body}"));
+            // Who asks wants the exit code; that nobody takes the text says nothing of the agent.
+            let _ = print(&format!("{code} {body}"));
             Exit::Fine
         }
         Ok((code, body)) => {

@@ -4,17 +4,21 @@ mod check;
 mod config;
 mod healthcheck;
 mod logging;
+mod man;
 mod run;
 mod table;
+mod wait;
 
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anstyle::{AnsiColor, Style};
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 
+use crate::config::duration::parse_duration;
 use crate::config::{Env, Overrides, Plan, Sources};
 
 /// What a command ends with; the numbers are part of the contract.
@@ -79,6 +83,14 @@ enum Command {
     /// not usable, or a name is unknown.
     #[command(after_help = "Example:\n  sickbay check database --format json")]
     Check(check::Arguments),
+    /// Block until dependencies have succeeded; needs no running agent
+    ///
+    /// For a container of its own, on which the others depend. A dependency whose fallback succeeds counts as up.
+    ///
+    /// Exit codes: 0 they are up, or --on-timeout continue; 1 the time has passed; 2 the configuration is not
+    /// usable, or a name is unknown or disabled; 128 + n ended by signal n.
+    #[command(after_help = "Example:\n  sickbay wait database redis --timeout 5m")]
+    Wait(wait::Arguments),
     /// Ask a running agent whether it is well: for the container health check of ECS
     ///
     /// Exit codes: 0 it answered 2xx; 1 anything else.
@@ -89,6 +101,15 @@ enum Command {
     /// Look at the configuration
     #[command(after_help = "Example:\n  sickbay config check --config production.yaml")]
     Config(config::Arguments),
+    /// Print completions for a shell
+    #[command(after_help = "Example:\n  sickbay completions bash > /etc/bash_completion.d/sickbay")]
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page, of one command where it is named
+    #[command(after_help = "Example:\n  sickbay man config check | man -l -")]
+    Man(man::Arguments),
 }
 
 /// How a command prints.
@@ -117,6 +138,13 @@ pub fn main() -> ExitCode {
             healthcheck::run(&arguments, &environment, a_file_is_given.then_some(load))
         }
         Command::Config(arguments) => config::run(&arguments, load),
+        Command::Wait(arguments) => wait::run(&arguments, load, environment.contains_key("SICKBAY_LOG")),
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Arguments::command(), "sickbay", &mut script);
+            tell(&String::from_utf8_lossy(&script))
+        }
+        Command::Man(arguments) => man::run(&arguments, Arguments::command()),
     };
     exit.into()
 }
@@ -124,11 +152,10 @@ pub fn main() -> ExitCode {
 /// Help and version go to standard output with 0, errors to standard error with 2; but for the health check, to
 /// which Docker and ECS allow no other failure than 1.
 fn usage(error: &clap::Error) -> ExitCode {
-    // Where nothing can be printed there is nobody to tell.
-    let _ = error.print();
+    let printed = error.print().and_then(|()| std::io::stdout().flush());
     let healthcheck = std::env::args_os().skip(1).any(|argument| argument == "healthcheck");
     let exit = match (error.exit_code(), healthcheck) {
-        (0, _) => Exit::Fine,
+        (0, _) => written(printed),
         (_, true) => Exit::NotWell,
         (_, false) => Exit::Unusable,
     };
@@ -153,9 +180,35 @@ fn tell_error(text: &str) {
     let _ = writeln!(anstream::stderr(), "{}", text.trim_end());
 }
 
-/// Prints to standard output. A closed one (`| head`) is no reason to fail.
-fn tell(text: &str) {
-    let _ = writeln!(anstream::stdout(), "{}", text.trim_end());
+/// Prints a result to standard output.
+fn tell(text: &str) -> Exit {
+    written(print(text))
+}
+
+fn print(text: &str) -> std::io::Result<()> {
+    let mut stdout = anstream::stdout();
+    writeln!(stdout, "{}", text.trim_end())?;
+    stdout.flush()
+}
+
+/// What a command ends with whose result was printed, or was not. A reader that has gone (`| head`) has all that it
+/// wanted; whoever has anything else in the way must not take what is there for the whole.
+fn written(printed: std::io::Result<()>) -> Exit {
+    match printed {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            tell_error(&format!("error: the result cannot be written to standard output: {error}"));
+            Exit::NotWell
+        }
+        _ => Exit::Fine,
+    }
+}
+
+/// A duration on the command line.
+fn duration(text: &str) -> Result<Duration, String> {
+    const LONGEST: Duration = Duration::from_secs(24 * 3600);
+    parse_duration(text)
+        .filter(|span| !span.is_zero() && *span <= LONGEST)
+        .ok_or_else(|| "a duration with its unit is allowed, such as 500ms, 90s or 5m, up to 24h".to_owned())
 }
 
 const GOOD: Style = AnsiColor::Green.on_default();

@@ -244,6 +244,11 @@ impl Snapshot {
         self.partners(index).any(|partner| matches!(partner.status(now), Status::Up | Status::Degraded))
     }
 
+    /// Whether this one has succeeded once, or another one that can take its place.
+    pub fn has_come_up(&self, index: usize) -> bool {
+        self.dependencies[index].succeeded_once || self.partners(index).any(|partner| partner.succeeded_once)
+    }
+
     /// The dependencies that can take this one's place, or whose place it can take.
     pub fn partners(&self, index: usize) -> impl Iterator<Item = &DependencyView> {
         self.topology.partners[index].iter().map(|partner| &*self.dependencies[*partner])

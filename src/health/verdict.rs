@@ -68,9 +68,7 @@ pub fn ready(snapshot: &Snapshot, now: Monotonic) -> Answer {
 pub fn startup(snapshot: &Snapshot) -> Answer {
     let waiting: Vec<Reason> = snapshot
         .enabled(Impact::Critical)
-        .filter(|(index, view)| {
-            !view.succeeded_once && !snapshot.partners(*index).any(|partner| partner.succeeded_once)
-        })
+        .filter(|(index, _)| !snapshot.has_come_up(*index))
         .map(|(_, view)| reason(view, if view.last_check.is_some() { Status::Down } else { Status::Unknown }))
         .collect();
     let pass = waiting.is_empty();

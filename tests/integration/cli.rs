@@ -1,10 +1,11 @@
 //! The commands: exit codes, what goes to which stream, tables, and what help there is.
 
+use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr};
 
 use serde_json::{Value, json};
 
-use crate::support::agent::{Env, Output, Signal, run_cli};
+use crate::support::agent::{Env, Output, Signal, run_cli, run_cli_into};
 use crate::support::client;
 use crate::support::config::{Config, on, on_postgres, on_redis, quick};
 use crate::support::ports;
@@ -337,6 +338,9 @@ async fn help_has_an_example_everywhere_and_the_version_its_commit() {
         &["config", "show"],
         &["config", "schema"],
         &["config", "env"],
+        &["wait"],
+        &["completions"],
+        &["man"],
     ] {
         let output = sickbay(&[command, &["--help"]].concat()).await;
         assert_eq!((output.code, output.stderr.as_str()), (Some(0), ""), "{command:?}");
@@ -360,4 +364,88 @@ async fn a_check_needs_no_agent_and_disturbs_none() {
     assert_eq!(output.code, Some(0), "{output:?}");
     assert!(client::get(address, "/health/live").await.is_err(), "nothing listens");
     assert_eq!(peer.accepted(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_result_that_cannot_be_written_is_no_success() {
+    let peer = tcp::mute().await;
+    let config = Config::quick([port("fine", peer.address().port(), "critical")]);
+    let agent = config.agent().await;
+    let address = agent.address().to_string();
+    let full = || File::options().write(true).open("/dev/full").expect("a device that is always full");
+    for arguments in [
+        &["check", "fine", "--config", config.path()][..],
+        &["check", "fine", "--format", "json", "--config", config.path()],
+        &["config", "check", "--config", config.path()],
+        &["config", "show", "--config", config.path()],
+        &["completions", "bash"],
+        &["man"],
+        &["--help"],
+        &["--version"],
+    ] {
+        let output = run_cli_into(full(), arguments, &Env::new()).await;
+        assert_eq!(output.code, Some(1), "{arguments:?}: {output:?}");
+        let told = "error: the result cannot be written to standard output: No space left on device";
+        assert!(output.stderr.contains(told), "{arguments:?}: {output:?}");
+
+        // A reader that has gone wants no more.
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        let output = run_cli_into(writer, arguments, &Env::new()).await;
+        assert_eq!(output.code, Some(0), "{arguments:?}: {output:?}");
+        assert!(!output.stderr.contains("error") && !output.stderr.contains("panicked"), "{output:?}");
+    }
+    // The container health check is asked for its exit code.
+    let output = run_cli_into(full(), &["healthcheck", "--address", &address], &Env::new()).await;
+    assert_eq!((output.code, output.stderr.as_str()), (Some(0), ""), "{output:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn completions_and_manual_know_every_command() {
+    let commands = ["run", "check", "wait", "healthcheck", "config", "completions", "man"];
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let output = sickbay(&["completions", shell]).await;
+        assert_eq!((output.code, output.stderr.as_str()), (Some(0), ""), "{shell}: {output:?}");
+        for command in commands {
+            assert!(output.stdout.contains(command), "{shell}: {command}");
+        }
+    }
+    let page = sickbay(&["man"]).await;
+    assert_eq!((page.code, page.stderr.as_str()), (Some(0), ""), "{page:?}");
+    assert!(page.stdout.contains(".TH sickbay 1"), "{page:?}");
+    for command in commands {
+        assert!(page.stdout.contains(&format!("sickbay\\-{command}(1)")), "{command}: {page:?}");
+        let page = sickbay(&["man", command]).await;
+        assert!(page.code == Some(0) && page.stdout.contains("Example"), "{page:?}");
+    }
+    let page = sickbay(&["man", "config", "show"]).await;
+    assert!(page.stdout.contains("\\-\\-origins"), "{page:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn misuse_is_told_with_what_is_allowed() {
+    for (arguments, told) in [
+        (&["chekc"][..], "a similar subcommand exists: 'check'"),
+        (&["check", "--formt", "json"], "a similar argument exists: '--format'"),
+        (&["check", "--format"], "a value is required for '--format <FORMAT>' but none was supplied"),
+        (&["check", "--format", "xml"], "[possible values: table, json]"),
+        (&["--config"], "a value is required for '--config <FILE>'"),
+        (&["config", "chck"], "a similar subcommand exists: 'check'"),
+        (&["run", "extra"], "unexpected argument 'extra' found"),
+        (&["completions"], "required arguments were not provided"),
+        (&["completions", "bsh"], "a similar value exists: 'bash'"),
+        (&["man", "nothing"], "\"sickbay\" has no command \"nothing\"; there are: run, check, "),
+        (&["man", "check", "more"], "\"sickbay-check\" has no command \"more\"; there are: none"),
+        (&["run", "--listen", "nowhere"], "nowhere"),
+        (&["run", "--log", "=="], "is no log filter"),
+    ] {
+        let output = sickbay(arguments).await;
+        assert_eq!((output.code, output.stdout.as_str()), (Some(2), ""), "{arguments:?}: {output:?}");
+        assert!(output.stderr.starts_with("error: "), "{arguments:?}: {output:?}");
+        assert!(output.stderr.contains(told), "{arguments:?}: {output:?}");
+    }
+    // Docker and ECS know no other failure of a health check than 1.
+    let output = sickbay(&["healthcheck", "--timeout", "10"]).await;
+    assert_eq!(output.code, Some(1), "{output:?}");
+    assert!(output.stderr.contains("a duration with its unit is allowed, such as 500ms"), "{output:?}");
 }

@@ -184,8 +184,7 @@ impl Agent {
 
     /// Sends a signal.
     pub fn signal(&self, signal: Signal) {
-        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).expect("a process number");
-        let _ = kill_process(pid, signal);
+        send(&self.child, signal);
     }
 
     /// Waits for its end.
@@ -238,18 +237,91 @@ pub async fn run_cli_with(args: &[&str], env: &Env, change: impl FnOnce(&mut Com
     to_its_end(command, args).await
 }
 
+/// Runs `sickbay ARGS` with this as its standard output.
+pub async fn run_cli_into(stdout: impl Into<Stdio>, args: &[&str], env: &Env) -> Output {
+    to_its_end_into(stdout.into(), sickbay(env), args).await
+}
+
 /// Runs a script to its end, in which `"$0" "$@"` is `sickbay ARGS`.
 pub async fn run_in_shell(script: &str, args: &[&str], env: &Env) -> Output {
     to_its_end(in_shell(script, env), args).await
 }
 
+/// A one-shot command that runs. Dropped, it is gone.
+#[derive(Debug)]
+pub struct Running {
+    child: Child,
+    lines: Arc<Mutex<Vec<String>>>,
+}
+
+impl Running {
+    /// Starts `sickbay ARGS`.
+    pub fn start(args: &[&str], env: &Env) -> Self {
+        let mut command = sickbay(env);
+        command.args(args).stdout(Stdio::piped()).stderr(Stdio::piped());
+        // Ctrl-C is for the test runner.
+        command.process_group(0);
+        let mut child = command.spawn().expect("the binary starts");
+        scratch::register(child.id());
+        let lines = Arc::default();
+        collect(child.stdout.take().expect("a pipe"), &lines);
+        collect(child.stderr.take().expect("a pipe"), &lines);
+        Self { child, lines }
+    }
+
+    /// Waits until it has printed this.
+    pub async fn until_printed(&self, wanted: &str) {
+        eventually(&format!("\"{wanted}\""), || {
+            let printed = self.lines.lock().unwrap_or_else(PoisonError::into_inner).join("\n");
+            std::future::ready(if printed.contains(wanted) { Ok(()) } else { Err(printed) })
+        })
+        .await;
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: Signal) {
+        send(&self.child, signal);
+    }
+
+    /// Waits for its end: how it ended, and all that it has printed on both streams.
+    pub async fn ended(mut self) -> (ExitStatus, String) {
+        let status = eventually("its end", || {
+            std::future::ready(self.child.try_wait().expect("wait").ok_or("it runs"))
+        })
+        .await;
+        // Its pipes are read to their ends a moment later.
+        let lines = Arc::clone(&self.lines);
+        drop(self);
+        eventually("the end of its output", || {
+            let readers = Arc::strong_count(&lines) - 1;
+            std::future::ready(if readers == 0 { Ok(()) } else { Err(format!("{readers} are read")) })
+        })
+        .await;
+        let printed = lines.lock().unwrap_or_else(PoisonError::into_inner).join("\n");
+        (status, printed)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        scratch::unregister(self.child.id());
+    }
+}
+
 async fn to_its_end(command: Command, args: &[&str]) -> Output {
+    to_its_end_into(Stdio::piped(), command, args).await
+}
+
+async fn to_its_end_into(stdout: Stdio, command: Command, args: &[&str]) -> Output {
     let mut command = tokio::process::Command::from(command);
-    command.args(args).stdin(Stdio::null()).kill_on_drop(true);
-    let output = tokio::time::timeout(PATIENCE, command.output())
+    command.args(args).stdin(Stdio::null()).stdout(stdout).stderr(Stdio::piped()).kill_on_drop(true);
+    let output = command.spawn().expect("the binary starts").wait_with_output();
+    let output = tokio::time::timeout(PATIENCE, output)
         .await
         .unwrap_or_else(|_| panic!("sickbay {args:?} does not end within {PATIENCE:?}"))
-        .expect("the binary starts");
+        .expect("it is waited for");
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
     Output { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
 }
@@ -308,6 +380,11 @@ fn prepared(mut command: Command, env: &Env) -> Command {
     // No file of the caller's folder has a say.
     command.current_dir(scratch::root());
     command
+}
+
+fn send(child: &Child, signal: Signal) {
+    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).expect("a process number");
+    let _ = kill_process(pid, signal);
 }
 
 /// Keeps reading, so that the pipe never fills and stalls the agent.
