@@ -23,6 +23,7 @@ mod config_errors;
 mod dns;
 mod endpoints;
 mod fallbacks;
+mod history;
 mod http_probe;
 mod imports;
 mod openapi;
