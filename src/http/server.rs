@@ -3,12 +3,14 @@
 //! warp's own server waits for ever for a request that never comes; so its filters are served by a loop of
 //! our own: a time limit for the head of a request, a limit for connections, and an end that comes.
 
+use std::io;
 use std::time::Duration;
 
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
+use rustix::io::Errno;
 use socket2::SockRef;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -36,6 +38,9 @@ pub const GRACE: Duration = Duration::from_secs(2);
 
 /// The loop goes round at least this often, also when nobody calls.
 const TICK: Duration = Duration::from_secs(1);
+
+/// From one attempt to accept to the next, where it fails.
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// The listeners and what each serves. With one of their own, the operators' routes are not on the first.
 pub fn listeners(
@@ -67,13 +72,15 @@ pub async fn serve(
     let http = protocols();
     let graceful = GracefulShutdown::new();
     let mut tick = tokio::time::interval(TICK);
-    let mut failing = false;
+    // Told once between two ticks.
+    let mut told = false;
     loop {
         let accepted = tokio::select! {
             () = stop.cancelled() => break,
             _ = tick.tick() => {
                 heartbeat.beat();
                 connections.close_silent();
+                told = false;
                 continue;
             }
             () = connections.ended() => continue,
@@ -82,18 +89,21 @@ pub async fn serve(
         let stream = match accepted {
             Ok((stream, _)) => stream,
             Err(error) => {
-                if !std::mem::replace(&mut failing, true) {
-                    tracing::warn!(
-                        "a connection cannot be accepted: {error}; others are closed to make room"
-                    );
+                if out_of_room(&error) {
+                    if !std::mem::replace(&mut told, true) {
+                        tracing::warn!(
+                            "no connection can be accepted: {error}; others are closed to make room"
+                        );
+                    }
+                    connections.close_oldest();
+                } else {
+                    tracing::debug!("a connection was gone before it was accepted: {error}");
                 }
-                // Out of descriptors, most likely. Trying again at once would only burn the processor.
-                connections.close_oldest();
-                tokio::time::sleep(Duration::from_millis(10)).await;
+                // Trying again at once would only burn the processor.
+                tokio::time::sleep(PAUSE).await;
                 continue;
             }
         };
-        failing = false;
         let socket = SockRef::from(&stream);
         // Small answers must not wait for the peer's acknowledgement of the last one.
         let set = socket.set_tcp_nodelay(true).and_then(|()| socket.set_tcp_user_timeout(Some(UNREAD_MAX)));
@@ -115,6 +125,11 @@ pub async fn serve(
     if tokio::time::timeout(GRACE, graceful.shutdown()).await.is_err() {
         tracing::debug!("connections were still open at the end");
     }
+}
+
+/// Whether it is descriptors or memory that a connection cannot be accepted for, and not the connection itself.
+fn out_of_room(error: &io::Error) -> bool {
+    matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM))
 }
 
 /// HTTP/1, and HTTP/2 for clients that know of it beforehand, as a load balancer's target group of that version.
