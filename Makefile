@@ -6,7 +6,7 @@ SHELL := bash
 .DEFAULT_GOAL := help
 INSTALL := tests/support/install.sh
 
-.PHONY: help run build test lint audit docs fmt clean
+.PHONY: help run build test lint audit docs bench fmt clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,6 +38,11 @@ audit: ## Check the dependencies: licences, bans, sources, known vulnerabilities
 docs: ## Write the parts of docs/ that are made of the source; the tests fail where they are stale
 	@$(INSTALL) build
 	SICKBAY_WRITE=1 cargo test --locked --quiet --lib config::tests::docs
+
+bench: ## Measure speed and size beside HAProxy, curl and bare drivers; writes docs/performance.md
+	@$(INSTALL) bench
+	cargo build --locked --release
+	cargo run --locked --release --example bench
 
 fmt: ## Format the source
 	cargo fmt

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what building, running, testing or linting Sickbay needs and the machine lacks.
 #
-#   tests/support/install.sh build|run|test|lint
+#   tests/support/install.sh build|run|test|lint|bench
 #
 # It looks for programs, not for packages: a PostgreSQL from another source is as good as Debian's. Where
 # nothing is missing it ends at once, without network, without sudo. Where something is missing it asks
@@ -17,7 +17,7 @@ set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/postgres_bin.sh"
 
 usage() {
-    echo "usage: $0 build|run|test|lint" >&2
+    echo "usage: $0 build|run|test|lint|bench" >&2
     exit 2
 }
 
@@ -48,13 +48,20 @@ need_test() {
     # Without ensurepip, which Debian has in a package of its own, no virtual environment can be made.
     python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
 }
+need_bench() {
+    need_test
+    have_daemon haproxy || missing+=(haproxy)
+    have wrk || missing+=(wrk)
+    have curl || missing+=(curl)
+    have taskset || missing+=(util-linux)
+}
 need_lint() {
     need_build
     have shellcheck || missing+=(shellcheck)
 }
 
 case "${1-}" in
-    build | run | test | lint) "need_$1" ;;
+    build | run | test | lint | bench) "need_$1" ;;
     *) usage ;;
 esac
 have cargo || {
@@ -146,4 +153,5 @@ hold_services
 if wanted postgresql; then hold_cluster; fi
 apt_install "${missing[@]}"
 if wanted redis-server; then disable_service redis-server.service; fi
+if wanted haproxy; then disable_service haproxy.service; fi
 finish "$1"
