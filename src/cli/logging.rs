@@ -3,10 +3,13 @@
 use std::io::IsTerminal;
 
 use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 use super::{Exit, tell_error};
+use crate::config::log_filter;
 use crate::config::plan::LogFormat;
 
 /// Log lines that may wait for standard output to take them; more are dropped and counted.
@@ -50,18 +53,20 @@ fn start<W>(filter: &str, format: LogFormat, colours: bool, writer: W) -> Result
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
-    let filter = EnvFilter::try_new(filter).map_err(|error| {
+    let filter = log_filter::parse(filter).ok_or_else(|| {
         tell_error(&format!(
-            "error: SICKBAY_LOG: \"{filter}\" is not a log filter ({error}); allowed are levels and targets, such as info or sickbay=debug,warn"
+            "error: SICKBAY_LOG: \"{filter}\" is not a log filter; allowed are levels and targets, such as info or sickbay=debug,warn"
         ));
         Exit::Unusable
     })?;
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
+    // All that the filter lets through.
+    let log = tracing_subscriber::fmt().with_max_level(LevelFilter::TRACE).with_writer(writer);
     match format {
         LogFormat::Json => {
-            log.json().flatten_event(true).with_current_span(false).with_span_list(false).init()
+            let log = log.json().flatten_event(true).with_current_span(false).with_span_list(false);
+            log.finish().with(filter).init();
         }
-        LogFormat::Text => log.with_ansi(colours).with_target(false).init(),
+        LogFormat::Text => log.with_ansi(colours).with_target(false).finish().with(filter).init(),
     }
     Ok(())
 }

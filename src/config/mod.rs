@@ -12,6 +12,7 @@ pub mod duration;
 pub mod effective;
 pub mod env;
 pub mod errors;
+pub mod log_filter;
 pub mod origin;
 pub mod path;
 pub mod percent;

@@ -112,7 +112,7 @@ plan! {
 plan! {
     /// What is logged.
     LogPlan {
-        /// A filter in the syntax of tracing's `EnvFilter`: `info`, `sickbay=debug,warn`.
+        /// A filter as [`log_filter`](super::log_filter) reads it: `info`, `sickbay=debug,warn`.
         filter: String,
         /// How; `None`: text on a terminal, else JSON.
         format: Option<LogFormat>,

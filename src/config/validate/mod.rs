@@ -23,6 +23,7 @@ use super::decode::decode;
 use super::effective;
 use super::errors::{ConfigError, Errors, similar};
 use super::layers::Layers;
+use super::log_filter;
 use super::path::Path;
 use super::plan::{LogPlan, Plan, ServerPlan, ServicePlan};
 use super::raw::{Raw, RawLog, RawServer, RawService};
@@ -136,7 +137,7 @@ fn log(raw: RawLog, at: &Cursor<'_>) -> LogPlan {
     let at = at.key("filter");
     let filter = given(raw.filter, &at).unwrap_or_default();
     let allowed = "a level, or levels by target: `info`, `sickbay=debug,warn`";
-    if tracing_subscriber::EnvFilter::try_new(&filter).is_err() {
+    if log_filter::parse(&filter).is_none() {
         let what = format!("{} is no log filter", at.shown(&filter));
         at.refuse(ConfigError::new(what).allowed(allowed));
     } else if let Some(word) = filter.split(',').map(str::trim).find(|word| looks_like_a_level(word)) {

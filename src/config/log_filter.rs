@@ -1,0 +1,47 @@
+//! What is logged: a level for all, or levels by target.
+//!
+//! Not tracing's `EnvFilter`: that also filters by span and by field, of which there are none here, and brings an
+//! engine of regular expressions for it.
+
+use tracing_subscriber::filter::{LevelFilter, Targets};
+
+/// The levels in `info` or `sickbay=debug,warn`; `None` where the text is nothing of the kind.
+pub fn parse(text: &str) -> Option<Targets> {
+    let words: Vec<&str> = text.split(',').map(str::trim).filter(|word| !word.is_empty()).collect();
+    if words.is_empty() {
+        // By itself an empty word would be every target, at every level.
+        return Some(Targets::new().with_default(LevelFilter::ERROR));
+    }
+    let of_spans = words.iter().any(|word| word.contains('['));
+    words.join(",").parse().ok().filter(|_| !of_spans)
+}
+
+#[cfg(test)]
+mod tests {
+    use tracing::Level;
+
+    use super::*;
+
+    #[test]
+    fn levels_are_told_apart_by_target() {
+        let enables = |text: &str, target: &str| {
+            let filter = parse(text).unwrap();
+            let levels = [Level::TRACE, Level::DEBUG, Level::INFO, Level::WARN];
+            levels.into_iter().find(|level| filter.would_enable(target, level)).unwrap_or(Level::ERROR)
+        };
+        assert_eq!(enables("info", "sickbay::net"), Level::INFO);
+        assert_eq!(enables("sickbay=debug,warn", "sickbay::net"), Level::DEBUG);
+        assert_eq!(enables(" sickbay=debug , warn,", "hickory"), Level::WARN);
+        assert_eq!(enables("WARN", "hickory"), Level::WARN);
+        for nothing in ["", ",", " , "] {
+            assert_eq!(enables(nothing, "sickbay"), Level::ERROR, "{nothing:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_filter_is_none() {
+        for bad in ["sickbay=loud", "a=b=c", "[span]=debug", "sickbay[{field}]=debug"] {
+            assert!(parse(bad).is_none(), "{bad}");
+        }
+    }
+}
