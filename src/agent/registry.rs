@@ -14,8 +14,17 @@ use crate::health::circuit::{State, Transition};
 use crate::health::snapshot::Lifecycle;
 use crate::health::{DependencyView, Monotonic, ServiceStatus, Snapshot, Status, verdict};
 
-/// Views waiting to be published. A runner whose view does not fit waits: it has nothing better to do.
-const WAITING: usize = 1024;
+/// Views waiting to be published, at least; with many dependencies, one of each. A runner whose view does not fit
+/// waits: it has nothing better to do.
+const WAITING: usize = 64;
+
+/// A publication looks at every dependency. So that a check of one costs no more the more there are of them,
+/// publications of many keep apart, and each takes all that has come: apart by this for each dependency…
+const APART_EACH: Duration = Duration::from_micros(50);
+/// …and by no more than this, which is little beside the intervals at which anybody asks…
+const APART_MAX: Duration = Duration::from_millis(50);
+/// …and not at all where it would be less than the timer can tell.
+const APART_MIN: Duration = Duration::from_millis(1);
 
 /// The loop goes round at least this often, also when nothing happens.
 const TICK: Duration = Duration::from_secs(1);
@@ -39,6 +48,8 @@ pub(super) struct Registry {
     current: Arc<ArcSwap<Snapshot>>,
     updates: mpsc::Receiver<Update>,
     heartbeat: Heartbeat,
+    /// From one publication to the next, at least.
+    apart: Duration,
     /// The status of each dependency as it was last told to the log.
     told: Vec<Status>,
     /// The same for the service.
@@ -67,13 +78,14 @@ impl Registry {
         current: Arc<ArcSwap<Snapshot>>,
         heartbeat: Heartbeat,
     ) -> (Self, mpsc::Sender<Update>) {
-        let (sender, updates) = mpsc::channel(WAITING);
         let now = clock.mono();
         let first = current.load();
-        let told = (0..first.dependencies.len()).map(|index| first.status(index, now)).collect();
+        let count = first.dependencies.len();
+        let (sender, updates) = mpsc::channel(count.max(WAITING));
+        let told = (0..count).map(|index| first.status(index, now)).collect();
         let told_service = Told::of(&first, now);
         drop(first);
-        (Self { clock, current, updates, heartbeat, told, told_service }, sender)
+        (Self { clock, current, updates, heartbeat, apart: apart(count), told, told_service }, sender)
     }
 
     /// Runs until every sender is gone. Calls `published` whenever there is a new snapshot.
@@ -83,11 +95,14 @@ impl Registry {
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                received = self.updates.recv_many(&mut batch, WAITING) => {
+                received = self.updates.recv_many(&mut batch, self.told.len().max(WAITING)) => {
                     if received == 0 {
                         return;
                     }
                     self.publish(batch.drain(..), &published);
+                    if !self.apart.is_zero() {
+                        tokio::time::sleep(self.apart).await;
+                    }
                 }
                 // Staleness comes with time alone.
                 _ = tick.tick() => self.tell_statuses(),
@@ -140,6 +155,12 @@ impl Registry {
             self.told_service = service;
         }
     }
+}
+
+/// How far apart publications of so many dependencies are.
+fn apart(count: usize) -> Duration {
+    let apart = APART_EACH.saturating_mul(u32::try_from(count).unwrap_or(u32::MAX)).min(APART_MAX);
+    if apart < APART_MIN { Duration::ZERO } else { apart }
 }
 
 fn log_transition(view: &DependencyView, transition: &Transition) {

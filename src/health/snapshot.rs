@@ -124,7 +124,7 @@ impl DependencyView {
         };
         if self.known_down() {
             Status::Down
-        } else if !last.ok() || !self.warnings().is_empty() {
+        } else if !last.ok() || self.is_warned_about(last) {
             Status::Degraded
         } else {
             Status::Up
@@ -136,11 +136,21 @@ impl DependencyView {
         self.last_check.is_some() && (self.circuit.state != State::Closed || !self.succeeded_once)
     }
 
+    /// Whether [`warnings`](Self::warnings) has any; asked for all dependencies at every publication, so without
+    /// writing them.
+    fn is_warned_about(&self, last: &Check) -> bool {
+        last.observation().is_some_and(|seen| !seen.warnings.is_empty()) || self.slow(last) || self.flaky
+    }
+
+    fn slow(&self, last: &Check) -> bool {
+        last.latency > self.policy.slow_after
+    }
+
     /// Why it is not quite well although its last check succeeded.
     pub fn warnings(&self) -> Vec<String> {
         let Some(last) = &self.last_check else { return Vec::new() };
         let mut warnings = last.observation().map(|seen| seen.warnings.clone()).unwrap_or_default();
-        if last.ok() && last.latency > self.policy.slow_after {
+        if last.ok() && self.slow(last) {
             warnings.push(format!(
                 "slow: the last check took {:.0?}, the bound is {:.0?}",
                 last.latency, self.policy.slow_after
