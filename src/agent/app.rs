@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::answering::Answering;
 use super::limits;
 use super::registry::{Registry, Update};
 use super::runner::{Factory, Losses, Runner, Shared};
@@ -45,6 +46,9 @@ pub enum StartError {
     /// Signals cannot be received.
     #[error("cannot listen for signals: {0}")]
     Signals(io::Error),
+    /// There is no thread to be had.
+    #[error("cannot start the thread that answers: {0}; raise the limit of processes (`pids`, `nproc`)")]
+    Thread(io::Error),
 }
 
 /// How the agent ended.
@@ -61,9 +65,10 @@ pub async fn run(plan: Plan) -> Result<Ended, StartError> {
     let clock = Clock::start();
     let server = plan.server();
     let mut signals = Signals::listen().map_err(StartError::Signals)?;
-    let listener = bind(*server.listen(), "SICKBAY_LISTEN").await?;
+    let answering = Answering::start().map_err(StartError::Thread)?;
+    let listener = bind(&answering, *server.listen(), "SICKBAY_LISTEN").await?;
     let operator = match server.operator_listen() {
-        Some(address) => Some(bind(*address, "SICKBAY_OPERATOR_LISTEN").await?),
+        Some(address) => Some(bind(&answering, *address, "SICKBAY_OPERATOR_LISTEN").await?),
         None => None,
     };
     let started = clock.now();
@@ -97,7 +102,8 @@ pub async fn run(plan: Plan) -> Result<Ended, StartError> {
     let mut servers = JoinSet::new();
     for ((listener, serves), heartbeat) in listeners {
         let stop = http_stop.clone();
-        servers.spawn(http::serve(listener, serves, state.clone(), heartbeat, connections, stop));
+        let serving = http::serve(listener, serves, state.clone(), heartbeat, connections, stop);
+        servers.spawn_on(serving, answering.handle());
     }
 
     let shared = Shared {
@@ -134,8 +140,15 @@ pub async fn run(plan: Plan) -> Result<Ended, StartError> {
     Ok(ended)
 }
 
-async fn bind(address: SocketAddr, setting: &'static str) -> Result<TcpListener, StartError> {
-    TcpListener::bind(address).await.map_err(|error| StartError::Bind { address, setting, error })
+/// Listens, in the runtime that answers.
+async fn bind(
+    answering: &Answering,
+    address: SocketAddr,
+    setting: &'static str,
+) -> Result<TcpListener, StartError> {
+    let bound = answering.handle().spawn(TcpListener::bind(address)).await;
+    let bound = bound.unwrap_or_else(|error| Err(io::Error::other(error)));
+    bound.map_err(|error| StartError::Bind { address, setting, error })
 }
 
 /// Says `draining` at once, and goes on answering until the load balancer has had time to notice.

@@ -1,7 +1,8 @@
 //! The running agent: a [`runner`] per dependency makes checks and moves its record on; the [`registry`]
 //! gathers what they found into the snapshot that everybody reads; [`app`] builds, binds, spawns, and sees to
-//! it that all of it ends well.
+//! it that all of it ends well. Requests are answered on a thread of their own ([`answering`]).
 
+mod answering;
 pub mod app;
 mod limits;
 mod registry;

@@ -66,7 +66,7 @@ fn checked(
         tell_error(&format!("{WARN}warning{WARN:#}: {warning}"));
     }
     let wanted = select(&plan, &arguments.names)?;
-    let runtime = runtime(1).map_err(|error| {
+    let runtime = runtime().map_err(|error| {
         tell_error(&format!("error: nothing can be checked: {error}"));
         Exit::NotWell
     })?;

@@ -216,9 +216,17 @@ const WARN: Style = AnsiColor::Yellow.on_default();
 const BAD: Style = AnsiColor::Red.on_default().bold();
 const FAINT: Style = Style::new().dimmed();
 
-/// The runtime of a command that speaks with servers.
-fn runtime(workers: usize) -> std::io::Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build()
+/// Threads that may read files and set TLS up at a time: one that is stuck, as on a network file system that is
+/// away, must not hold the others up. Each has a heap of its own in glibc, so more would only cost memory.
+const BLOCKING_THREADS: usize = 4;
+
+/// The runtime of what speaks with servers: one thread, which is this one.
+///
+/// A check waits nearly all of its time; what remains, microseconds, would not keep a second thread busy. One costs
+/// less: nothing is handed from thread to thread, none is woken to look for work that another has, and there is one
+/// heap.
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(BLOCKING_THREADS).build()
 }
 
 /// An address to listen on, as one to connect to: "any" becomes the loopback address.

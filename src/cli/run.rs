@@ -9,10 +9,6 @@ use super::{Exit, logging, runtime, tell_error};
 use crate::agent::app::{self, Ended, StartError};
 use crate::config::{Overrides, Plan};
 
-/// Threads that run checks and answer requests. Two, so that one of them is free for the load balancer
-/// whatever the other is at; more would only be idle beside an API.
-const WORKERS: usize = 2;
-
 /// How often the count of dropped log lines is looked at.
 const LOOK_FOR_DROPPED: Duration = Duration::from_secs(10);
 
@@ -38,7 +34,7 @@ fn agent(arguments: Arguments, load: impl FnOnce(Overrides) -> Result<Plan, Exit
     let plan = load(Overrides { listen, log, log_format })?;
     let log = logging::for_agent(plan.log().filter(), *plan.log().format())?;
     tell_panics_to_the_log();
-    let runtime = runtime(WORKERS).map_err(|error| {
+    let runtime = runtime().map_err(|error| {
         tell_error(&format!("error: the agent cannot start: {error}"));
         Exit::NotWell
     })?;
@@ -53,7 +49,7 @@ fn agent(arguments: Arguments, load: impl FnOnce(Overrides) -> Result<Plan, Exit
             tell_error(&format!("error: {error}"));
             Err(match error {
                 StartError::Bind { .. } => Exit::CannotBind,
-                StartError::Signals(_) => Exit::NotWell,
+                StartError::Signals(_) | StartError::Thread(_) => Exit::NotWell,
             })
         }
     }
