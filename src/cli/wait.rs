@@ -72,7 +72,7 @@ fn waited(
         tell_error("nothing to wait for: no dependency is enabled and critical");
         return Ok(Exit::Fine);
     }
-    let runtime = runtime(1).map_err(|error| {
+    let runtime = runtime().map_err(|error| {
         tell_error(&format!("error: nothing can be waited for: {error}"));
         Exit::NotWell
     })?;

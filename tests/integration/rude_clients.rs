@@ -373,6 +373,7 @@ async fn half_of_few_descriptors_stay_for_checks() {
     let config =
         Config::quick([on("tcp", "port", json!({"host": "127.0.0.1", "port": peer.address().port()}))]);
     let agent = Agent::start_within("ulimit -n 64", &["--config", config.path()]).await;
+    agent.until("/health/alb", |answer| answer.status == 200, "a first success").await;
     let held = hold(&agent, 500).await;
     for _ in 0..20 {
         assert_eq!(agent.get("/health/alb").await.status, 200);

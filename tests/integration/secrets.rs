@@ -87,7 +87,12 @@ async fn run_everything(arguments: &[&str], env: &Env, agent: SocketAddr, shown:
         &["config", "show", "--format", "json"],
         &["config", "show", "--origins"],
         &["config", "show", "--origins", "--format", "json"],
+        &["config", "schema"],
+        &["config", "env"],
         &["healthcheck", "--group", "ready", "--address", &address],
+        &["wait", "--timeout", "2s", "--on-timeout", "continue"],
+        &["completions", "bash"],
+        &["man"],
     ];
     // A command that comes later must not be forgotten here.
     let help = run_cli(&["--help"], &Env::new()).await.stdout;
