@@ -5,6 +5,8 @@
 //! (types) → `validate` (rules) → [`plan`] and its redacted view, `effective`. [`errors`] gathers what is wrong
 //! on the way.
 //!
+//! [`schema`] tells editors what may stand in a file, of the same structs; `docs/configuration.md` is made of it.
+//!
 //! The environment comes in as an argument. Files are read here, and later only what may be replaced while we
 //! run: the certificates that a plan names, and the secret files that passwords come from ([`Secret::reread`]).
 
