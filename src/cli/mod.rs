@@ -30,8 +30,8 @@ enum Exit {
     NotWell,
     /// The configuration or the arguments are not usable.
     Unusable,
-    /// An address cannot be listened on.
-    CannotBind,
+    /// The agent cannot start: an address cannot be listened on, or the machine has no room for it.
+    CannotStart,
     /// It was ended by a second signal, whose number this is.
     Signalled(i32),
 }
@@ -42,7 +42,7 @@ impl From<Exit> for ExitCode {
             Exit::Fine => 0,
             Exit::NotWell => 1,
             Exit::Unusable => 2,
-            Exit::CannotBind => 3,
+            Exit::CannotStart => 3,
             // What a shell reports of a process that a signal ended.
             Exit::Signalled(signal) => u8::try_from(128 + signal).unwrap_or(u8::MAX),
         })
@@ -74,7 +74,8 @@ struct Arguments {
 enum Command {
     /// Run the agent until SIGTERM or SIGINT
     ///
-    /// Exit codes: 0 drained; 2 the configuration is not usable; 3 an address cannot be listened on.
+    /// Exit codes: 0 drained; 2 the configuration is not usable; 3 an address cannot be listened on, or the machine
+    /// has no room for the agent; 128 + n ended by a second signal n.
     #[command(after_help = "Example:\n  sickbay run --config /etc/sickbay/production.yaml")]
     Run(run::Arguments),
     /// Check each dependency once, now; needs no running agent

@@ -1,13 +1,19 @@
 //! `sickbay run`: the agent.
 
+use std::io;
+use std::sync::{Arc, RwLock};
+use std::thread;
 use std::time::Duration;
 
 use clap::Args;
 use tracing_appender::non_blocking::ErrorCounter;
 
 use super::{Exit, logging, runtime, tell_error};
-use crate::agent::app::{self, Ended, StartError};
+use crate::agent::app::{self, Ended};
 use crate::config::{Overrides, Plan};
+
+/// Threads beside the first: the one that answers, and the one that writes the log.
+const THREADS: usize = 2;
 
 /// How often the count of dropped log lines is looked at.
 const LOOK_FOR_DROPPED: Duration = Duration::from_secs(10);
@@ -32,11 +38,17 @@ pub(super) fn run(arguments: Arguments, load: impl FnOnce(Overrides) -> Result<P
 fn agent(arguments: Arguments, load: impl FnOnce(Overrides) -> Result<Plan, Exit>) -> Result<Exit, Exit> {
     let Arguments { listen, log, log_format } = arguments;
     let plan = load(Overrides { listen, log, log_format })?;
+    threads_can_be_had().map_err(|error| {
+        tell_error(&format!(
+            "error: the agent cannot start: no thread can be had: {error}; it needs {THREADS} beside its first: raise the limit of memory (`ulimit -v`, the container's) or of processes (`ulimit -u`, `pids`)"
+        ));
+        Exit::CannotStart
+    })?;
     let log = logging::for_agent(plan.log().filter(), *plan.log().format())?;
     tell_panics_to_the_log();
     let runtime = runtime().map_err(|error| {
         tell_error(&format!("error: the agent cannot start: {error}"));
-        Exit::NotWell
+        Exit::CannotStart
     })?;
     runtime.spawn(tell_dropped_lines(log.dropped()));
     let ended = runtime.block_on(app::run(plan));
@@ -47,12 +59,28 @@ fn agent(arguments: Arguments, load: impl FnOnce(Overrides) -> Result<Plan, Exit
         Ok(Ended::Forced(signal)) => Ok(Exit::Signalled(signal)),
         Err(error) => {
             tell_error(&format!("error: {error}"));
-            Err(match error {
-                StartError::Bind { .. } => Exit::CannotBind,
-                StartError::Signals(_) | StartError::Thread(_) => Exit::NotWell,
-            })
+            Err(Exit::CannotStart)
         }
     }
+}
+
+/// Starts as many threads as the agent begins with, all at a time, and ends them again. Where one is refused, now is
+/// when that can be told: what writes the log would panic, and nobody would write that down.
+fn threads_can_be_had() -> io::Result<()> {
+    let all_there = Arc::new(RwLock::new(()));
+    let waiting = all_there.write();
+    let started: io::Result<Vec<_>> = (0..THREADS)
+        .map(|_| {
+            let all_there = Arc::clone(&all_there);
+            thread::Builder::new().spawn(move || drop(all_there.read()))
+        })
+        .collect();
+    drop(waiting);
+    for thread in started? {
+        // It does nothing that could panic.
+        let _ = thread.join();
+    }
+    Ok(())
 }
 
 /// A panic is one line of the log like any other, not several on standard error that no filter understands.

@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use serde_json::{Value, json};
 
-use crate::support::agent::{Env, Output, Signal, run_cli, run_cli_into};
+use crate::support::agent::{Env, Output, Signal, run_cli, run_cli_into, run_in_shell};
 use crate::support::client;
 use crate::support::config::{Config, on, on_postgres, on_redis, quick};
 use crate::support::ports;
@@ -448,4 +448,30 @@ async fn misuse_is_told_with_what_is_allowed() {
     let output = sickbay(&["healthcheck", "--timeout", "10"]).await;
     assert_eq!(output.code, Some(1), "{output:?}");
     assert!(output.stderr.contains("a duration with its unit is allowed, such as 500ms"), "{output:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_without_room_says_so_and_ends() {
+    // It ends by itself as soon as it has room: its address is taken.
+    let taken = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+    let env = Env::new().set("SICKBAY_LISTEN", taken.local_addr().expect("an address"));
+    let mut without_room = 0;
+    for kib in (20_000..1_000_000).step_by(1_000) {
+        let output = run_in_shell(&format!("ulimit -v {kib}; exec \"$0\" \"$@\""), &["run"], &env).await;
+        match output.code {
+            Some(3) if output.stderr.contains("cannot listen on") => {
+                assert!(without_room > 0, "there was room from the start: {kib} KiB");
+                return;
+            }
+            Some(3) => {
+                let told = "error: the agent cannot start: no thread can be had: ";
+                assert!(output.stderr.starts_with(told) && output.stderr.lines().count() == 1, "{output:?}");
+                without_room += 1;
+            }
+            // So little that its libraries have no room.
+            Some(127) | None => assert_eq!(without_room, 0, "{output:?}"),
+            Some(_) => panic!("{kib} KiB: {output:?}"),
+        }
+    }
+    panic!("there is never room");
 }
