@@ -107,7 +107,7 @@ impl Why {
                 error.advice("put it in quotes")
             }
             Content::Text(text) if quoted_by_mistake(text, allowed) => error.advice("remove the quotes"),
-            content if allowed == super::duration::ALLOWED && is_number(content) => {
+            content if allowed.starts_with(super::duration::ALLOWED) && is_number(content) => {
                 error.advice("add the unit")
             }
             Content::Word(_) if allowed == LIST || allowed == MAP => {

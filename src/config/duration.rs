@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use serde::de::{self, Deserialize, Deserializer, Visitor};
 
+use super::bound::Boundary;
+
 /// What is allowed, for errors and docs.
 pub(super) const ALLOWED: &str =
     "a whole number with its unit, such as `250ms`, `10s`, `1m30s`, `1h` or `14d`";
@@ -15,12 +17,6 @@ const UNITS: [(&str, u64); 5] = [("d", DAY), ("h", HOUR), ("m", 60_000), ("s", 1
 
 const HOUR: u64 = 3_600_000;
 const DAY: u64 = 24 * HOUR;
-
-/// What the text of a duration looks like; the empty text does as well.
-pub(super) fn pattern() -> String {
-    let units: String = UNITS.iter().map(|(unit, _)| format!("([0-9]+{unit})?")).collect();
-    format!("^{units}$")
-}
 
 /// A duration in the YAML.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,6 +54,19 @@ pub fn format_duration(duration: Duration) -> String {
         format!("{}s", duration.as_secs())
     } else {
         format!("{millis}ms")
+    }
+}
+
+impl Boundary for HumanDuration {
+    const ALLOWED: &'static str = ALLOWED;
+
+    /// The empty text looks like it as well.
+    fn pattern() -> String {
+        UNITS.iter().map(|(unit, _)| format!("([0-9]+{unit})?")).collect()
+    }
+
+    fn read(text: &str) -> Option<Self> {
+        parse_duration(text).map(Self)
     }
 }
 

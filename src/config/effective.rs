@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
+use super::bound::OFF;
 use super::duration::format_duration;
 use super::origin::Origin;
 use super::path::Path;
@@ -246,7 +247,18 @@ fn redis(plan: &RedisPlan) -> Value {
         "mode": "standalone",
         "role": plan.role.as_str(),
         "reconnect_every": plan.reconnect_every,
+        "warn": {
+            "memory_used": bound(plan.warn.memory_used),
+            "clients_used": bound(plan.warn.clients_used),
+            "evictions": bound(plan.warn.evictions),
+            "replication_lag": bound(plan.warn.replication_lag.map(format_duration)),
+        },
     })
+}
+
+/// A bound as it is written.
+fn bound(value: Option<impl ToString>) -> String {
+    value.map_or_else(|| OFF.to_owned(), |value| value.to_string())
 }
 
 fn http(plan: &HttpPlan) -> Value {

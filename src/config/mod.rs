@@ -19,9 +19,11 @@ pub mod origin;
 pub mod path;
 pub mod percent;
 pub mod plan;
+pub mod rate;
 pub mod schema;
 pub mod secret;
 
+mod bound;
 mod decode;
 mod host;
 mod kinds;

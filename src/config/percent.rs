@@ -5,6 +5,8 @@ use std::fmt;
 
 use serde::de::{self, Deserialize, Deserializer, Visitor};
 
+use super::bound::Boundary;
+
 /// What is allowed, for errors and docs.
 pub(super) const ALLOWED: &str = "a share of 1% to 100%, such as `80%`";
 
@@ -40,6 +42,18 @@ impl Percent {
 impl fmt::Display for Percent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}%", self.0)
+    }
+}
+
+impl Boundary for Percent {
+    const ALLOWED: &'static str = ALLOWED;
+
+    fn pattern() -> String {
+        "([1-9][0-9]?|100)%".to_owned()
+    }
+
+    fn read(text: &str) -> Option<Self> {
+        Self::parse(text)
     }
 }
 

@@ -13,6 +13,8 @@ use ipnet::IpNet;
 use url::Url;
 
 use super::effective::{self, View};
+use super::percent::Percent;
+use super::rate::Rate;
 use super::secret::Secret;
 use crate::health::{Policy, closed_set};
 
@@ -251,6 +253,22 @@ plan! {
         role: Role,
         /// Every so many checks a new connection is made; the others use the one that is open.
         reconnect_every: NonZeroU32,
+        /// What is warned of.
+        warn: RedisBounds,
+    }
+}
+
+plan! {
+    /// Beyond these, a Redis server is `degraded`; `None` where nothing is warned of.
+    RedisBounds {
+        /// Memory in use, of its limit.
+        memory_used: Option<Percent>,
+        /// Clients, of their limit.
+        clients_used: Option<Percent>,
+        /// Keys evicted between two checks.
+        evictions: Option<Rate>,
+        /// How long a replica and its primary have not heard of each other.
+        replication_lag: Option<Duration>,
     }
 }
 
@@ -294,6 +312,9 @@ plan! {
         expect_min: NonZeroU32,
     }
 }
+
+/// So much of an answer is looked at, in bytes; what is expected of it must come within them.
+pub const RECEIVED_MAX: usize = 64 * 1024;
 
 plan! {
     /// How a port is asked.

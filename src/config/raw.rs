@@ -13,9 +13,12 @@ use serde::Deserialize as Derive;
 use serde::de::{self, Deserialize, Deserializer, IgnoredAny, Visitor};
 
 use super::Secret;
+use super::bound::Bound;
 use super::decode::SECRET;
 use super::duration::HumanDuration;
+use super::percent::Percent;
 use super::plan::{LogFormat, RecordType, Role, SslMode, Verify};
+use super::rate::Rate;
 use super::schema::{Entry, NAME, one_of, or_switch};
 use crate::health::backoff::Jitter;
 use crate::health::{Impact, Kind, Scope};
@@ -216,11 +219,30 @@ pub(super) struct RawRedis {
     pub(super) tls: Option<RawTls>,
     /// `standalone` is the only mode of this version.
     pub(super) mode: Option<String>,
-    /// The role that the server has to have.
+    /// The role that the server has to have. Of a `primary` it is also expected that it takes writes.
     pub(super) role: Option<Role>,
     /// Every so many checks a new connection is made; the others use the one that is open.
     #[schemars(range(min = 1, max = 10000))]
     pub(super) reconnect_every: Option<u64>,
+    /// What is warned of.
+    pub(super) warn: Option<RawRedisWarn>,
+}
+
+/// `warn` of the kind `redis`.
+#[derive(Debug, Default, Derive, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawRedisWarn {
+    /// Memory in use, of `maxmemory`. Judged where a full memory ends in refused writes: not without a limit, and
+    /// not where the policy can make room (`allkeys-…`; `volatile-…` while any key expires), because a cache is
+    /// meant to be full.
+    pub(super) memory_used: Option<Bound<Percent>>,
+    /// Connections taken, of `maxclients`.
+    pub(super) clients_used: Option<Bound<Percent>>,
+    /// Keys evicted from one check to the next. `1/h` means any.
+    pub(super) evictions: Option<Bound<Rate>>,
+    /// Since a replica and its primary last heard of each other, seen from either; at least `1s`. An idle primary
+    /// is heard of every 10 s, so a shorter bound warns in vain.
+    pub(super) replication_lag: Option<Bound<HumanDuration>>,
 }
 
 /// What the kind `dns` has.
@@ -262,7 +284,7 @@ pub(super) struct RawTcp {
     pub(super) tls: Option<RawTls>,
     /// What to send after connecting. Secret.
     pub(super) send: Option<Secret>,
-    /// A text that must be in what is received.
+    /// A text that must be in the first 64 KiB of what is received.
     pub(super) expect: Option<String>,
 }
 
@@ -291,7 +313,7 @@ pub(super) struct RawHttpExpect {
     /// Status codes, and ranges of them, that are fine.
     #[schemars(length(min = 1))]
     pub(super) status: Option<Vec<RawStatus>>,
-    /// A text that the body must contain.
+    /// A text that the first 64 KiB of the body must contain; reading ends where it comes. Not with `HEAD`.
     pub(super) body: Option<String>,
 }
 

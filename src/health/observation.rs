@@ -52,7 +52,7 @@ pub enum Details {
     /// Of a PostgreSQL server.
     Postgres(PostgresDetails),
     /// Of a Redis server.
-    Redis(RedisDetails),
+    Redis(Box<RedisDetails>),
     /// Of a name.
     Dns(DnsDetails),
     /// Of a port.
@@ -78,25 +78,83 @@ pub struct PostgresDetails {
     pub tls: Option<TlsDetails>,
 }
 
-/// A Redis server, as `INFO` describes it. What the ACL hides is `None`.
+/// A Redis server, as `INFO` describes it. What it does not tell us is `None`.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct RedisDetails {
     /// `redis_version`.
     pub server_version: Option<String>,
-    /// `master` or `slave`, as Redis says it.
-    pub role: Option<String>,
-    /// Clients connected.
+    /// `standalone` or `cluster`.
+    pub mode: Option<String>,
+    /// How long the server has been running.
+    pub uptime: Option<Duration>,
+    /// Whether a write would be refused, as far as can be told without one.
+    pub read_only: Option<bool>,
+    /// Clients connected, replicas not counted.
     pub connected_clients: Option<u64>,
+    /// So many connections, of clients, replicas and other nodes, are taken.
+    pub max_clients: Option<u64>,
+    /// Connections refused for that limit since the server started.
+    pub rejected_connections: Option<u64>,
+    /// Clients that wait in a blocking command.
+    pub blocked_clients: Option<u64>,
     /// Memory in use, in bytes.
     pub used_memory_bytes: Option<u64>,
     /// Its limit, in bytes; 0 where there is none.
     pub maxmemory_bytes: Option<u64>,
+    /// What happens at the limit: `noeviction`, `allkeys-lru`, …
+    pub maxmemory_policy: Option<String>,
     /// Keys evicted since the server started.
     pub evicted_keys: Option<u64>,
     /// Whether the data set is still being loaded.
-    pub loading: bool,
+    pub loading: Option<bool>,
+    /// The server's role, and how it stands to the others.
+    pub replication: Option<RedisReplication>,
+    /// Why some of this is not known, and what to do about it.
+    pub hidden: Option<String>,
     /// The connection's TLS; `None` for plain text.
     pub tls: Option<TlsDetails>,
+}
+
+/// How a Redis server stands to its primary or to its replicas.
+#[derive(Debug, Clone, PartialEq)]
+pub enum RedisReplication {
+    /// It takes writes.
+    Primary {
+        /// Bytes written to the replication stream.
+        offset: Option<u64>,
+        /// Replicas connected.
+        connected_replicas: Option<u64>,
+        /// Each of them.
+        replicas: Vec<RedisReplica>,
+    },
+    /// It follows a primary.
+    Replica {
+        /// `host:port` of the primary.
+        primary: Option<String>,
+        /// Whether it is connected to it.
+        link_up: Option<bool>,
+        /// How long it has not been.
+        link_down_for: Option<Duration>,
+        /// Whether it is receiving the whole data set.
+        syncing: Option<bool>,
+        /// Since the primary was last heard of.
+        last_heard: Option<Duration>,
+        /// Bytes of the replication stream that it has.
+        offset: Option<u64>,
+    },
+}
+
+/// A replica, as its primary sees it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RedisReplica {
+    /// `host:port`.
+    pub address: String,
+    /// `online`, or how far its first synchronisation is.
+    pub state: Option<String>,
+    /// Since it last acknowledged.
+    pub lag: Option<Duration>,
+    /// Bytes of the replication stream that it has not acknowledged.
+    pub behind_bytes: Option<u64>,
 }
 
 /// The answer for a name.

@@ -12,9 +12,15 @@ pub trait Tap: Unpin {
     /// These bytes were received. An error takes their place, and so ends the connection.
     fn hear(&mut self, bytes: &[u8]) -> io::Result<()>;
 
-    /// The reader of the stream gets this error, whoever it comes from.
+    /// The peer has ended the connection, and nothing more will be received.
+    fn closed(&mut self) {}
+
+    /// The user of the stream gets this error, whoever it comes from.
     fn ended(&mut self, _error: &io::Error) {}
 }
+
+/// So much is still heard of a peer that has cut the connection while it was written to.
+const LAST_WORDS: usize = 1024;
 
 /// A stream and who listens to it.
 #[derive(Debug)]
@@ -43,18 +49,34 @@ impl<S, T> Tapped<S, T> {
 impl<S: AsyncRead + Unpin, T: Tap> AsyncRead for Tapped<S, T> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        let before = buf.filled().len();
+        let (before, room) = (buf.filled().len(), buf.remaining());
         let result = ready!(Pin::new(&mut this.stream).poll_read(cx, buf)).and_then(|()| {
-            let bytes = &buf.filled()[before..];
-            if bytes.is_empty() { Ok(()) } else { this.tap.hear(bytes) }
+            match &buf.filled()[before..] {
+                [] if room > 0 => this.tap.closed(),
+                [] => {}
+                bytes => this.tap.hear(bytes)?,
+            }
+            Ok(())
         });
         Poll::Ready(result.inspect_err(|error| this.tap.ended(error)))
     }
 }
 
-impl<S: AsyncWrite + Unpin, T: Tap> AsyncWrite for Tapped<S, T> {
+impl<S: AsyncRead + AsyncWrite + Unpin, T: Tap> AsyncWrite for Tapped<S, T> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write(cx, data)
+        let this = self.get_mut();
+        let result = ready!(Pin::new(&mut this.stream).poll_write(cx, data));
+        if result.is_err() {
+            // Who cut the connection may have said why before, and what was received can still be read.
+            let mut last = [0; LAST_WORDS];
+            let mut last = ReadBuf::new(&mut last);
+            if let Poll::Ready(Ok(())) = Pin::new(&mut this.stream).poll_read(cx, &mut last)
+                && !last.filled().is_empty()
+            {
+                let _ = this.tap.hear(last.filled());
+            }
+        }
+        Poll::Ready(result.inspect_err(|error| this.tap.ended(error)))
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -77,6 +99,7 @@ mod tests {
     struct Ear {
         heard: Vec<u8>,
         told: Option<io::ErrorKind>,
+        closed: bool,
     }
 
     impl Tap for Ear {
@@ -88,9 +111,27 @@ mod tests {
             }
         }
 
+        fn closed(&mut self) {
+            self.closed = true;
+        }
+
         fn ended(&mut self, error: &io::Error) {
             self.told = Some(error.kind());
         }
+    }
+
+    #[tokio::test]
+    async fn the_end_is_heard_and_so_are_last_words_that_nobody_read() {
+        let (near, mut far) = tokio::io::duplex(64);
+        let mut tapped = Tapped::new(near, Ear::default());
+        far.write_all(b"go away").await.unwrap();
+        drop(far);
+        assert_eq!(tapped.write(b"hello").await.unwrap_err().kind(), io::ErrorKind::BrokenPipe);
+        assert_eq!(tapped.tap().heard, b"go away");
+        assert_eq!(tapped.tap().told, Some(io::ErrorKind::BrokenPipe));
+        assert!(!tapped.tap().closed);
+        assert_eq!(tapped.read(&mut [0]).await.unwrap(), 0);
+        assert!(tapped.tap().closed);
     }
 
     #[tokio::test]

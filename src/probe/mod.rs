@@ -7,6 +7,7 @@
 
 pub mod check;
 mod dns;
+mod first_words;
 mod http;
 mod password;
 mod pooled;
@@ -52,7 +53,7 @@ pub fn build(plan: &DependencyPlan, network: &Network) -> Result<Option<Box<dyn 
         ProbePlan::Postgres(plan) => {
             Box::new(postgres::probe(plan.clone(), password.clone(), patience, dialer))
         }
-        ProbePlan::Redis(plan) => Box::new(redis::probe(plan.clone(), patience, dialer)),
+        ProbePlan::Redis(plan) => Box::new(redis::probe(plan.clone(), password.clone(), patience, dialer)),
         ProbePlan::Dns(plan) => Box::new(dns::Dns::new(plan, network.resolver())?),
         ProbePlan::Tcp(plan) => Box::new(tcp::Tcp::new(plan.clone(), dialer)),
         ProbePlan::Http(plan) => Box::new(http::Http::new(plan.clone(), dialer)),

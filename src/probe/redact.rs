@@ -18,6 +18,7 @@ use crate::clock::Deadline;
 use crate::config::Secret;
 use crate::config::plan::ProbePlan;
 use crate::config::secret::REDACTED;
+use crate::health::observation::RedisReplication;
 use crate::health::{Details, Failure, Outcome};
 use crate::net::Trace;
 
@@ -90,9 +91,12 @@ impl Discreet {
                 }
             }
             Details::Redis(seen) => {
-                for said in [&mut seen.server_version, &mut seen.role].into_iter().flatten() {
-                    *said = plain(said);
-                }
+                let said =
+                    [&mut seen.server_version, &mut seen.mode, &mut seen.maxmemory_policy, &mut seen.hidden];
+                said.into_iter().flatten().for_each(|said| *said = self.told(said));
+                seen.replication
+                    .iter_mut()
+                    .for_each(|replication| self.look_through_replication(replication));
             }
             Details::Dns(seen) => {
                 seen.addresses.truncate(LIST_MAX);
@@ -105,6 +109,21 @@ impl Discreet {
                 }
             }
             Details::None | Details::Tcp(_) | Details::Http(_) => {}
+        }
+    }
+
+    fn look_through_replication(&self, replication: &mut RedisReplication) {
+        match replication {
+            RedisReplication::Primary { replicas, .. } => {
+                replicas.truncate(LIST_MAX);
+                for replica in replicas {
+                    replica.address = self.told(&replica.address);
+                    replica.state = replica.state.as_deref().map(plain);
+                }
+            }
+            RedisReplication::Replica { primary, .. } => {
+                *primary = primary.as_deref().map(|primary| self.told(primary));
+            }
         }
     }
 }

@@ -1,37 +1,73 @@
-//! Redis, Valkey and ElastiCache: `AUTH`, `PING`, `INFO`.
+//! Redis, Valkey and ElastiCache: `AUTH` where there is a password, then `PING` and `INFO` in one round trip.
+//!
+//! Nothing is written and no key is read: the ACL rules `+ping +info` are enough, and without `+info` the server
+//! is still known to answer. `PING` is more than a sign of life: the server refuses it whenever it would refuse
+//! others for its state (`LOADING`, `MASTERDOWN`, `MISCONF`, `BUSY`). Whether it would refuse writes alone,
+//! `INFO` tells; whether a cluster serves all its slots, `CLUSTER INFO` does.
 
-mod first_words;
+mod failure;
+mod info;
+mod judge;
 
 use std::time::Duration;
 
-use redis::aio::{ConnectionLike, MultiplexedConnection};
-use redis::{AsyncConnectionConfig, ErrorKind, InfoDict, RedisConnectionInfo, RedisError};
+use redis::aio::MultiplexedConnection;
+use redis::{AsyncConnectionConfig, RedisConnectionInfo, RedisError, Value};
 use tokio_util::task::AbortOnDropHandle;
 
-use first_words::FirstWords;
+use failure::{Refusal, explained, failure};
+use info::Info;
+use judge::Evicted;
 
+use super::first_words::{FirstWords, Tongue};
+use super::password::Password;
 use super::pooled::{Keep, Pooled, Protocol, Session, Trouble};
 use super::{cut_before_an_answer, tls};
-use crate::clock::Deadline;
+use crate::clock::{Deadline, Stopwatch};
 use crate::config::plan::{RedisPlan, Role};
 use crate::health::observation::RedisDetails;
 use crate::health::{Details, Failure, FailureKind, Observation, Phase, TlsDetails};
-use crate::net::tap::Tapped;
-use crate::net::{Dialer, Target, Tls, Trace, connect};
+use crate::net::{Dialer, Target, Tls, Trace};
+
+/// As which our connections stand in the server's `CLIENT LIST`.
+const NAME: &str = "sickbay";
+
+/// The protocol of Redis, in its versions 2 and 3: each answer begins with its type.
+const RESP: Tongue = Tongue { name: "Redis", begins: |bytes| b"+-:$*_#,(!=%~>|".contains(&bytes[0]) };
 
 /// The probe of a Redis server.
-pub(super) fn probe(plan: RedisPlan, patience: Duration, dialer: Dialer) -> Pooled<Redis> {
+pub(super) fn probe(
+    plan: RedisPlan,
+    password: Option<Password>,
+    patience: Duration,
+    dialer: Dialer,
+) -> Pooled<Redis> {
     let keep = Keep { max: 2, renew_every: plan.reconnect_every().get(), patience };
     let target = Target::new(plan.host(), *plan.port());
     let tls = plan.tls().as_ref().map(tls);
-    Pooled::new(Redis { plan, target, tls, dialer }, keep)
+    let asks =
+        Redis { plan, password: password.clone(), target, tls, dialer, nameless: false, counted: None };
+    Pooled::new(asks, keep).with_password(password)
 }
 
 pub(super) struct Redis {
     plan: RedisPlan,
+    password: Option<Password>,
     target: Target,
     tls: Option<Tls>,
     dialer: Dialer,
+    /// The server does not let us name our connections. It is not asked again: each refusal is an entry in the
+    /// `ACL LOG` of somebody who reads it.
+    nameless: bool,
+    counted: Option<Counted>,
+}
+
+/// What a server had evicted when it was last asked.
+struct Counted {
+    /// Its `run_id`: another server, or the same one after a restart, counts from zero.
+    run: String,
+    keys: u64,
+    at: Stopwatch,
 }
 
 /// An open connection and the task that reads from it.
@@ -42,10 +78,15 @@ pub(super) struct Connection {
     words: FirstWords,
     /// Whether the server has answered anything yet.
     answered: bool,
+    /// Whether the server was asked to name this connection.
+    named: bool,
+    /// Whether it leads to a node of a cluster.
+    of_a_cluster: bool,
 }
 
 impl Session for Connection {
-    /// Closes the socket; Redis knows no other goodbye that it would not call deprecated.
+    /// Ends the TLS session, where there is one, and closes the socket; Redis knows no other goodbye that it would
+    /// not call deprecated.
     async fn goodbye(self) {
         let Self { client, driver, .. } = self;
         drop(client);
@@ -57,19 +98,19 @@ impl Protocol for Redis {
     type Session = Connection;
 
     async fn open(&mut self, deadline: Deadline, trace: &mut Trace) -> Result<Connection, Failure> {
-        let dialed = self.dialer.dial(&self.target, self.tls.as_ref(), deadline, trace).await?;
+        let dialed = self.dialer.dial(&self.target, self.tls.as_ref(), deadline, trace).await;
+        let dialed = dialed.map_err(silent_in_tls)?;
         // Without credentials and names nothing is sent here: `AUTH` goes by itself, so that it can be timed
         // and its error has the server's own code.
         let settings = RedisConnectionInfo::default().set_skip_set_lib_name();
         let config = AsyncConnectionConfig::new().set_response_timeout(None);
-        let words = FirstWords::default();
-        let stream = Tapped::new(dialed.stream, words.clone());
+        let (stream, words) = FirstWords::of(RESP, dialed.stream);
         let (mut client, driver) = MultiplexedConnection::new_with_config(&settings, stream, config)
             .await
-            .map_err(|error| failure(Phase::Auth, &error))?;
+            .map_err(|error| failure(Phase::Auth, &error, &words, false))?;
         let driver = AbortOnDropHandle::new(tokio::spawn(driver));
         let mut answered = false;
-        if let Some(password) = self.plan.password() {
+        if let Some(password) = self.password.as_ref().map(Password::current) {
             let mut auth = redis::cmd("AUTH");
             if let Some(user) = self.plan.username() {
                 auth.arg(user);
@@ -78,14 +119,16 @@ impl Protocol for Redis {
             let log_in = async {
                 let result = auth.query_async::<()>(&mut client).await;
                 result.map_err(|error| {
-                    let failure = failure_or_first_words(Phase::Auth, &error, &words);
+                    let failure = failure(Phase::Auth, &error, &words, false);
                     cut_before_an_answer(failure, dialed.tls.is_some())
                 })
             };
-            trace.phase(Phase::Auth, deadline, log_in).await?;
+            let logged_in = trace.phase(Phase::Auth, deadline, log_in).await;
+            logged_in.map_err(|failure| begun(failure, &words))?;
             answered = true;
         }
-        Ok(Connection { client, driver, tls: dialed.tls, words, answered })
+        let tls = dialed.tls;
+        Ok(Connection { client, driver, tls, words, answered, named: false, of_a_cluster: false })
     }
 
     async fn ask(
@@ -94,161 +137,178 @@ impl Protocol for Redis {
         deadline: Deadline,
         trace: &mut Trace,
     ) -> Result<Observation, Trouble> {
-        // A `Result` in a `Result`: the phase ends by the deadline, the inner one is the server's word.
-        let exchange = async { Ok(exchange(&mut session.client).await) };
-        let info = match trace.phase(Phase::Query, deadline, exchange).await {
-            Ok(Ok(info)) => info,
-            Ok(Err(error)) if error.is_connection_dropped() || error.is_io_error() => {
-                let said = failure_or_first_words(Phase::Query, &error, &session.words);
-                let said = match session.answered {
+        let naming = !self.nameless && !session.named;
+        // A `Result` in a `Result`: the phase ends by the deadline, the inner one is the connection's word.
+        let exchange = async { Ok(exchange(session, naming).await) };
+        let said = match trace.phase(Phase::Query, deadline, exchange).await {
+            Ok(Ok(said)) => said,
+            Ok(Err(error)) => {
+                let said = failure(Phase::Query, &error, &session.words, session.answered);
+                return Err(Trouble::Broken(match session.answered {
                     true => said,
                     false => cut_before_an_answer(said, session.tls.is_some()),
-                };
-                return Err(Trouble::Broken(said));
+                }));
             }
-            Ok(Err(error)) => return Err(Trouble::Answered(failure(Phase::Query, &error))),
             Err(silent) => {
-                let kind = if session.answered { FailureKind::QueryTimeout } else { silent.kind };
-                return Err(Trouble::Broken(Failure { kind, hint: kind.hint().into(), ..silent }));
+                let silent = match session.answered {
+                    true => {
+                        let kind = FailureKind::QueryTimeout;
+                        Failure { kind, hint: kind.hint().into(), ..silent }
+                    }
+                    false => begun(silent, &session.words),
+                };
+                return Err(Trouble::Broken(silent));
             }
         };
         session.answered = true;
-        self.judge(info, session.tls.clone()).map_err(Trouble::Answered)
+        session.named |= naming;
+        self.nameless |= said.nameless;
+        self.judge(&said, session.tls.clone()).map_err(Trouble::Answered)
     }
 }
 
-/// `PING`, then `INFO`; a user whose ACL does not allow `INFO` gets `None`.
-async fn exchange(client: &mut (impl ConnectionLike + Send)) -> Result<Option<InfoDict>, RedisError> {
-    let pong: String = redis::cmd("PING").query_async(client).await?;
-    if pong != "PONG" {
-        return Err((ErrorKind::Parse, "PING was not answered by PONG").into());
+/// Where TLS is not spoken, Redis takes a client's hello for the beginning of a command and waits for its end.
+fn silent_in_tls(failure: Failure) -> Failure {
+    match (failure.phase, failure.kind) {
+        (Phase::Tls, FailureKind::Timeout) => failure.with_hint(
+            "a Redis port that speaks no TLS stays silent like this: check the port, or turn TLS off (REDIS_TLS=false); else the process may hang or be overloaded",
+        ),
+        _ => failure,
     }
-    match redis::cmd("INFO").query_async(client).await {
-        Ok(info) => Ok(Some(info)),
-        Err(error) if error.code() == Some("NOPERM") => Ok(None),
-        Err(error) => Err(error),
+}
+
+/// A first answer that was begun and not ended in time is no silence.
+fn begun(failure: Failure, words: &FirstWords) -> Failure {
+    match failure.kind {
+        FailureKind::Timeout if words.begun() => {
+            let message = format!("{}, though one had begun", failure.message);
+            Failure { message, ..failure }
+        }
+        _ => failure,
+    }
+}
+
+type Answer = Result<String, Refusal>;
+
+/// The answers of one exchange.
+struct Said {
+    ping: Answer,
+    info: Answer,
+    /// `CLUSTER INFO`, of a node of a cluster.
+    cluster: Option<Answer>,
+    /// Whether the connection may not have a name.
+    nameless: bool,
+}
+
+/// `PING` and `INFO`, and the connection's name where it has none yet, all in one round trip. Whether it leads
+/// to a node of a cluster the first `INFO` tells; from then on `CLUSTER INFO` goes along.
+///
+/// They are not sent as what the client library calls a pipeline: of that, it loses the error which ends the
+/// connection before the last answer.
+async fn exchange(session: &mut Connection, naming: bool) -> Result<Said, RedisError> {
+    let client = &session.client;
+    // `PING` first: the first words of the server are the answer to it.
+    let (ping, info, cluster, named) = tokio::join!(
+        biased;
+        ask(client, &["PING"]),
+        ask(client, &["INFO"]),
+        only_if(session.of_a_cluster, ask(client, &["CLUSTER", "INFO"])),
+        only_if(naming, ask(client, &["CLIENT", "SETNAME", NAME])),
+    );
+    // The first that failed is why the others did.
+    let (ping, info, mut cluster, named) = (ping?, info?, cluster?, named?);
+    let nameless = matches!(named, Some(Err(refusal)) if refusal.is_for_good());
+    if cluster.is_none() && info.as_ref().is_ok_and(|text| Info::new(text).of_a_cluster()) {
+        session.of_a_cluster = true;
+        cluster = Some(ask(&session.client, &["CLUSTER", "INFO"]).await?);
+    }
+    Ok(Said { ping, info, cluster, nameless })
+}
+
+async fn ask(client: &MultiplexedConnection, words: &[&str]) -> Result<Answer, RedisError> {
+    let mut command = redis::Cmd::new();
+    command.arg(words);
+    answer(client.clone().send_packed_command(&command).await?)
+}
+
+async fn only_if<T>(
+    wanted: bool,
+    question: impl Future<Output = Result<T, RedisError>>,
+) -> Result<Option<T>, RedisError> {
+    if wanted { question.await.map(Some) } else { Ok(None) }
+}
+
+/// An answer as text, or what the server says against it; an error where it is neither.
+fn answer(value: Value) -> Result<Answer, RedisError> {
+    match value {
+        Value::ServerError(error) => Ok(Err(Refusal::from(&error))),
+        Value::SimpleString(text) | Value::VerbatimString { text, .. } => Ok(Ok(text)),
+        Value::BulkString(bytes) => Ok(Ok(String::from_utf8_lossy(&bytes).into_owned())),
+        Value::Okay => Ok(Ok("OK".to_owned())),
+        _ => Err((redis::ErrorKind::Parse, "the answer is no text").into()),
     }
 }
 
 impl Redis {
-    fn judge(&self, info: Option<InfoDict>, tls: Option<TlsDetails>) -> Result<Observation, Failure> {
-        let Some(info) = info else {
-            return match self.plan.role() {
-                Role::Any => {
-                    let details = RedisDetails { tls, ..RedisDetails::default() };
-                    Ok(Observation { details: Details::Redis(details), warnings: Vec::new() })
-                }
-                Role::Primary | Role::Replica => Err(Failure::new(
-                    Phase::Query,
-                    FailureKind::AccessDenied,
-                    "the user may not run INFO, so the role cannot be told",
-                )
-                .with_code("NOPERM")
-                .with_hint("allow it by `ACL SETUSER … +info`, or configure `role: any`")),
-            };
+    fn judge(&mut self, said: &Said, tls: Option<TlsDetails>) -> Result<Observation, Failure> {
+        let told = said.info.as_ref().map(|text| Info::new(text));
+        match &said.ping {
+            Ok(pong) if pong == "PONG" => {}
+            Ok(other) => {
+                let message = format!("PING was answered by \"{}\"", super::shown(other.as_bytes()));
+                return Err(Failure::new(Phase::Query, FailureKind::Protocol, message));
+            }
+            Err(refusal) => return Err(explained(refusal.failure(Phase::Query), told.as_ref().ok())),
+        }
+        let info = match told {
+            Ok(info) => info,
+            Err(refusal) if refusal.is_for_good() => return self.without_info(refusal, tls),
+            Err(refusal) => return Err(refusal.failure(Phase::Query)),
         };
-        let role: Option<String> = info.get("role");
-        let expected = match self.plan.role() {
-            Role::Any => None,
-            Role::Primary => Some("master"),
-            Role::Replica => Some("slave"),
+        let cluster = said.cluster.as_ref().map(|answer| answer.as_ref().map(|text| Info::new(text)));
+        let state = cluster.as_ref().and_then(|told| told.as_ref().ok());
+        judge::expected(*self.plan.role(), &info, state)?;
+        let hidden = cluster.as_ref().and_then(|told| told.as_ref().err());
+        let hidden = hidden.map(|refusal| unknown("the state of the cluster", refusal, "+cluster|info"));
+        let evicted = self.evicted(&info);
+        let warnings = judge::warnings(&self.plan, &info, evicted);
+        let details = RedisDetails { tls, hidden, ..info.details() };
+        Ok(Observation { details: Details::Redis(Box::new(details)), warnings })
+    }
+
+    /// The server answers and may not, or cannot, tell of itself.
+    fn without_info(&self, refusal: &Refusal, tls: Option<TlsDetails>) -> Result<Observation, Failure> {
+        if *self.plan.role() != Role::Any {
+            return Err(Failure::new(
+                Phase::Query,
+                FailureKind::AccessDenied,
+                unknown("the role", refusal, "+info"),
+            )
+            .with_code(refusal.code.as_str())
+            .with_hint("allow it by `ACL SETUSER NAME +info`, or configure `role: any`"));
+        }
+        let hidden = Some(unknown("all that INFO tells", refusal, "+info"));
+        let details = RedisDetails { tls, hidden, ..RedisDetails::default() };
+        Ok(Observation { details: Details::Redis(Box::new(details)), warnings: Vec::new() })
+    }
+
+    /// The keys evicted since the last check of the same server.
+    fn evicted(&mut self, info: &Info<'_>) -> Option<Evicted> {
+        let now = Counted {
+            run: info.text("run_id")?.to_owned(),
+            keys: info.number("evicted_keys")?,
+            at: Stopwatch::start(),
         };
-        if let (Some(expected), Some(role)) = (expected, role.as_deref())
-            && role != expected
-        {
-            let word = |role: &str| if role == "master" { "primary" } else { "replica" };
-            let message = format!("the server is a {}, expected a {}", word(role), word(expected));
-            return Err(Failure::new(Phase::Query, FailureKind::WrongRole, message));
-        }
-        let mut warnings = Vec::new();
-        if info.get::<String>("master_link_status").as_deref() == Some("down") {
-            warnings.push("the replica has lost its link to the master".to_owned());
-        }
-        let details = RedisDetails {
-            server_version: info.get("redis_version"),
-            role,
-            connected_clients: info.get("connected_clients"),
-            used_memory_bytes: info.get("used_memory"),
-            maxmemory_bytes: info.get("maxmemory"),
-            evicted_keys: info.get("evicted_keys"),
-            loading: info.get::<u8>("loading") == Some(1),
-            tls,
-        };
-        Ok(Observation { details: Details::Redis(details), warnings })
+        let (run, keys) = (now.run.clone(), now.keys);
+        let before = self.counted.replace(now).filter(|before| before.run == run)?;
+        Some(Evicted { keys: keys.saturating_sub(before.keys), within: before.at.elapsed() })
     }
 }
 
-/// The failure that an error means. A connection that was dropped may have been so with a word of why.
-fn failure_or_first_words(phase: Phase, error: &RedisError, words: &FirstWords) -> Failure {
-    if !error.is_connection_dropped() && !error.is_io_error() {
-        return failure(phase, error);
-    }
-    match words.error() {
-        Some((code, text)) => server_failure(phase, &code, &text),
-        None => words.end(phase).unwrap_or_else(|| failure(phase, error)),
-    }
-}
-
-fn failure(phase: Phase, error: &RedisError) -> Failure {
-    match (error.code(), error.kind()) {
-        (Some(code), _) => server_failure(phase, code, error.detail().unwrap_or_default()),
-        (None, ErrorKind::Io) => io_failure(phase, error),
-        (None, ErrorKind::Parse) => {
-            let message = format!("what answers does not speak the Redis protocol: {error}");
-            Failure::new(phase, FailureKind::Protocol, message)
-        }
-        (None, ErrorKind::AuthenticationFailed) => {
-            Failure::new(phase, FailureKind::AuthFailed, error.to_string())
-        }
-        (None, _) => Failure::new(phase, FailureKind::QueryFailed, error.to_string()),
-    }
-}
-
-/// What the server itself said: an error begins with a code in capitals.
-fn server_failure(phase: Phase, code: &str, text: &str) -> Failure {
-    let (kind, hint) = match code {
-        "NOAUTH" => (
-            FailureKind::AuthFailed,
-            "the server wants a password and none is set: give REDIS_PASSWORD (and REDIS_USERNAME where it has ACL users)",
-        ),
-        "WRONGPASS" => (
-            FailureKind::AuthFailed,
-            "user or password is wrong, or the ACL user is off: compare them with the secret; it may have been rotated",
-        ),
-        "NOPERM" => (
-            FailureKind::AccessDenied,
-            "the user's ACL does not allow this command: `ACL SETUSER NAME +ping +info` is what is needed",
-        ),
-        "DENIED" => (
-            FailureKind::AccessDenied,
-            "Redis is in protected mode: it takes only local connections until a password is set or `bind` is configured",
-        ),
-        "LOADING" => (FailureKind::Loading, FailureKind::Loading.hint()),
-        "READONLY" => (FailureKind::ReadOnly, FailureKind::ReadOnly.hint()),
-        "CLUSTERDOWN" | "MASTERDOWN" => (FailureKind::ClusterDown, FailureKind::ClusterDown.hint()),
-        "ERR" if text.contains("max number of clients") => {
-            (FailureKind::TooManyConnections, FailureKind::TooManyConnections.hint())
-        }
-        // `ERR AUTH <password> called without any password configured`, and what older servers say.
-        "ERR" if phase == Phase::Auth && text.contains("password") => (
-            FailureKind::AuthFailed,
-            "the server has no password for this user: unset REDIS_PASSWORD, or set one on the server",
-        ),
-        "ERR" if phase == Phase::Auth => {
-            // It may repeat what it was sent; so its words are not told at all.
-            return Failure::new(phase, FailureKind::AuthFailed, "the server does not take AUTH")
-                .with_code(code)
-                .with_hint("check what answers there: a proxy, or a server whose AUTH command is renamed");
-        }
-        _ => (FailureKind::QueryFailed, FailureKind::QueryFailed.hint()),
-    };
-    Failure::new(phase, kind, format!("{code} {text}").trim_end()).with_code(code).with_hint(hint)
-}
-
-/// What the socket said; redis wraps it, and sometimes keeps only its kind.
-fn io_failure(phase: Phase, error: &RedisError) -> Failure {
-    match connect::io_cause(error) {
-        Some(io) => connect::failure(phase, io),
-        None => Failure::new(phase, FailureKind::ConnectReset, "the peer closed or reset the connection"),
-    }
+/// What is not known because a question was refused, and the rule that would allow it.
+fn unknown(what: &str, Refusal { code, text }: &Refusal, rule: &str) -> String {
+    let said = format!("{code} {text}");
+    let advice =
+        if code == "NOPERM" { format!("; `ACL SETUSER NAME {rule}` allows it") } else { String::new() };
+    format!("{what} is not known, because the server says: {}{advice}", said.trim_end_matches(['.', ' ']))
 }

@@ -1,45 +1,37 @@
-//! Redis: credentials, ACLs, TLS, roles, loading, and a server that stops or hangs.
+//! Redis: credentials, ACLs, TLS, roles, and a server that stops or hangs. Its states, the numbers that it tells
+//! and the bounds on them, and peers that misbehave are in modules of their own.
 
-use std::net::SocketAddr;
+mod bounds;
+mod details;
+mod peers;
+mod states;
 
-use redis::Value as Reply;
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 
 use crate::support::agent::Signal;
 use crate::support::certs::certs;
-use crate::support::config::{Config, WELL, check, failure, impatient, on, on_redis, phases, told};
-use crate::support::redis::{Redis, RedisOptions};
-use crate::support::tcp::{self, Peer};
+use crate::support::config::{Config, WELL, check, failure, impatient, on_redis, phases, told};
+use crate::support::redis::{Redis, RedisOptions, field};
+use crate::support::scratch::Folder;
 use crate::support::wait::eventually;
 
 async fn plain() -> Redis {
     Redis::start(RedisOptions::default()).await
 }
 
-fn info(text: &Reply, field: &str) -> String {
-    let text: String = redis::from_redis_value(text.clone()).expect("a text");
-    let line = text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
-    line.unwrap_or_else(|| panic!("no {field} in {text}")).to_owned()
+/// A server with these lines in its configuration.
+async fn with_conf(lines: &[&str]) -> Redis {
+    let conf = lines.iter().map(|line| (*line).to_owned()).collect();
+    Redis::start(RedisOptions { conf, ..Default::default() }).await
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_details_are_the_servers_own() {
-    let conf = vec!["maxmemory 64mb".to_owned()];
-    let server = Redis::start(RedisOptions { conf, ..Default::default() }).await;
-    let seen = check([on_redis("redis", &server, json!({"role": "primary"}))]).await;
-    let dependency = &seen["redis"];
-    assert_eq!((failure(dependency), &dependency["status"]), (WELL, &json!("up")), "{seen:#}");
-    assert_eq!(phases(dependency), ["connect", "query"]);
-    let details = &dependency["details"];
-    let own = server.command(&["INFO"]).await;
-    assert_eq!(details["server_version"], info(&own, "redis_version"));
-    assert_eq!(details["maxmemory_bytes"], 64 * 1024 * 1024);
-    assert_eq!((&details["role"], &details["loading"]), (&json!("primary"), &json!(false)));
-    assert_eq!(details["evicted_keys"], 0);
-    assert_eq!(details["tls"], Value::Null);
-    assert!(details["connected_clients"].as_u64() >= Some(1) && details["used_memory_bytes"].is_u64());
+/// Waits until a replica has its primary's data.
+async fn until_linked(replica: &Redis) {
+    eventually("the replica's link", || async {
+        let status = field(&replica.command(&["INFO", "replication"]).await, "master_link_status");
+        if status == "up" { Ok(()) } else { Err(status) }
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -101,6 +93,39 @@ async fn credentials_and_rights_are_told_apart() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_password_that_was_rotated_in_its_file_is_read_again_and_no_check_fails() {
+    let users = ["app on >first-1 ~* +ping +info +client|setname"].map(str::to_owned).into();
+    let server = Redis::start(RedisOptions { users, ..Default::default() }).await;
+    let folder = Folder::new("rotated");
+    let file = folder.write("password", b"first-1\n");
+    let password = format!("${{file:{}}}", file.display());
+    let app =
+        json!({"username": "app", "password": password, "reconnect_every": 1, "retry": {"attempts": 1}});
+    let config = Config::quick([on_redis("redis", &server, app)]);
+    let agent = config.agent().await;
+    let checks = |it: &Value| it["circuit"]["successes"].as_u64().unwrap_or(0);
+    agent.until_dependency("redis", |it| checks(it) >= 2, "checks").await;
+
+    folder.write("password", b"second-2\n");
+    server.command(&["ACL", "SETUSER", "app", "resetpass", ">second-2"]).await;
+    let seen = agent.until_dependency("redis", |it| checks(it) >= 8, "more checks").await;
+    assert_eq!((failure(&seen), &seen["status"]), (WELL, &json!("up")), "{seen:#}");
+
+    // Now the server alone.
+    server.command(&["ACL", "SETUSER", "app", "resetpass", ">third-3"]).await;
+    let failed = |it: &Value| it["last_failure"].is_object();
+    let seen = agent.until_dependency("redis", failed, "a failure").await;
+    assert_eq!(failure(&seen), ["auth", "auth_failed", "WRONGPASS"], "{seen:#}");
+    let still = format!("its file {}, read again, still holds what was refused", file.display());
+    assert!(told(&seen, "hint").contains(&still), "{seen:#}");
+    folder.write("password", b"third-3");
+    agent.until_dependency("redis", |it| it["status"] == "up", "the rotation's end").await;
+    for password in ["first-1", "second-2", "third-3"] {
+        assert!(!agent.output().contains(password), "{password} is in the log");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn tls_is_verified_as_configured() {
     let start = |tls| Redis::start(RedisOptions { tls: Some(tls), ..Default::default() });
     let certs = certs();
@@ -141,24 +166,20 @@ async fn a_role_that_is_not_the_expected_one_is_told() {
     let mut primary = plain().await;
     let conf = vec![format!("replicaof 127.0.0.1 {}", primary.port())];
     let replica = Redis::start(RedisOptions { conf, ..Default::default() }).await;
-    eventually("the replica's link", || async {
-        let info_text = replica.command(&["INFO", "replication"]).await;
-        let status = info(&info_text, "master_link_status");
-        if status == "up" { Ok(()) } else { Err(status) }
-    })
-    .await;
+    until_linked(&replica).await;
     let both = |name: &str, server: &Redis| {
         ["any", "primary", "replica"]
             .map(|role| on_redis(&format!("{name}-as-{role}"), server, json!({"role": role})))
     };
     let all = [both("primary", &primary), both("replica", &replica)].concat();
     let seen = check(all).await;
+    let is_replica = format!("the server is a replica of 127.0.0.1:{}, expected a primary", primary.port());
     for (name, expected, message) in [
         ("primary-as-any", WELL, ""),
         ("primary-as-primary", WELL, ""),
         ("primary-as-replica", ["query", "wrong_role", "-"], "the server is a primary, expected a replica"),
         ("replica-as-any", WELL, ""),
-        ("replica-as-primary", ["query", "wrong_role", "-"], "the server is a replica, expected a primary"),
+        ("replica-as-primary", ["query", "wrong_role", "-"], &is_replica),
         ("replica-as-replica", WELL, ""),
     ] {
         assert_eq!(failure(&seen[name]), expected, "{name}: {:#}", seen[name]);
@@ -172,52 +193,6 @@ async fn a_role_that_is_not_the_expected_one_is_told() {
     let warned = |it: &Value| it["status"] == "degraded" && it["warnings"][0].as_str().is_some();
     let seen = agent.until_dependency("redis", warned, "a lost link").await;
     assert!(seen["warnings"][0].as_str().is_some_and(|text| text.contains("lost its link")), "{seen:#}");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_loads_its_data_says_so_and_is_well_afterwards() {
-    // Each key takes its time, and after each kilobyte the server answers whoever asks.
-    let conf =
-        ["enable-debug-command yes", "key-load-delay 20000", "loading-process-events-interval-bytes 1024"];
-    let conf = conf.map(str::to_owned).into();
-    let server = Redis::start(RedisOptions { conf, ..Default::default() }).await;
-    server.command(&["DEBUG", "POPULATE", "100", "key", "1000"]).await;
-    let dependency = on_redis("redis", &server, json!({"impact": "critical"}));
-    let config = Config::quick([dependency]);
-    let agent = config.agent().await;
-    agent.until_dependency("redis", |it| it["status"] == "up", "a success").await;
-    let reload = async {
-        let mut stream = TcpStream::connect(("127.0.0.1", server.port())).await.expect("it listens");
-        stream.write_all(b"DEBUG RELOAD\r\n").await.expect("it reads");
-        assert_eq!(stream.read_u8().await.expect("an answer"), b'+');
-    };
-    let watch = async {
-        let loading = |it: &Value| failure(it) == ["query", "loading", "LOADING"];
-        agent.until_dependency("redis", loading, "the loading").await
-    };
-    let ((), seen) = tokio::join!(reload, watch);
-    assert!(told(&seen, "hint").contains("loading"), "{seen:#}");
-    agent.until_dependency("redis", |it| it["status"] == "up", "recovery").await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_server_without_room_for_another_client_is_told() {
-    let conf = vec!["maxclients 1".to_owned()];
-    let server = Redis::start(RedisOptions { conf, ..Default::default() }).await;
-    // The client that waited for the server's start may not be gone yet.
-    let held = eventually("the one place", || async {
-        let mut stream = TcpStream::connect(("127.0.0.1", server.port())).await.map_err(|e| e.to_string())?;
-        stream.write_all(b"PING\r\n").await.map_err(|e| e.to_string())?;
-        match stream.read_u8().await {
-            Ok(b'+') => Ok(stream),
-            other => Err(format!("{other:?}")),
-        }
-    })
-    .await;
-    let seen = check([on_redis("redis", &server, json!({}))]).await;
-    assert_eq!(failure(&seen["redis"]), ["query", "too_many_connections", "ERR"], "{seen:#}");
-    assert_eq!(seen["redis"]["last_check"]["attempts"], 2, "it may pass");
-    drop(held);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -251,52 +226,4 @@ async fn a_server_that_hangs_stops_or_cuts_is_told_and_recovers() {
 
     agent.signal(Signal::TERM);
     assert_eq!(agent.wait_exit().await.code(), Some(0));
-}
-
-/// Sends this as soon as something was asked, then goes on for ever.
-async fn endless(first: &'static [u8]) -> Peer {
-    Peer::start(move |mut stream| async move {
-        let _ = stream.read(&mut [0; 1_024]).await;
-        let _ = stream.write_all(first).await;
-        let junk = [b'x'; 65_536];
-        while stream.write_all(&junk).await.is_ok() {}
-    })
-    .await
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn peers_that_are_no_redis_fail_in_the_phase_they_fail_in() {
-    let (mute, reset) = (tcp::mute().await, tcp::reset_after_request().await);
-    let http = tcp::garbage(b"HTTP/1.1 400 Bad Request\r\n\r\n".as_slice()).await;
-    let cut = tcp::garbage(b"".as_slice()).await;
-    let (line, bulk) = (endless(b"+").await, endless(b"$2000000000\r\n").await);
-    let silent = tcp::silent();
-    let at = |name: &str, address: SocketAddr| {
-        let more = json!({"host": "127.0.0.1", "port": address.port()});
-        let hangs = ["silent", "mute"].contains(&name);
-        on("redis", name, if hangs { impatient(more) } else { more })
-    };
-    let seen = check([
-        at("silent", silent.address()),
-        at("mute", mute.address()),
-        at("reset", reset.address()),
-        at("cut", cut.address()),
-        at("http", http.address()),
-        at("endless-line", line.address()),
-        at("endless-bulk", bulk.address()),
-    ])
-    .await;
-    for (name, expected) in [
-        ("silent", ["connect", "connect_timeout", "-"]),
-        ("mute", ["query", "timeout", "-"]),
-        ("reset", ["query", "connect_reset", "ECONNRESET"]),
-        ("cut", ["query", "connect_reset", "-"]),
-        ("http", ["query", "protocol", "-"]),
-        ("endless-line", ["query", "protocol", "-"]),
-        ("endless-bulk", ["query", "protocol", "-"]),
-    ] {
-        assert_eq!(failure(&seen[name]), expected, "{name}: {:#}", seen[name]);
-        let (message, hint) = (told(&seen[name], "message"), told(&seen[name], "hint"));
-        assert!(!message.is_empty() && !hint.is_empty(), "{name}: {message}; {hint}");
-    }
 }

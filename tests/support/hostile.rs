@@ -31,6 +31,10 @@ pub fn all() -> Vec<Hostile> {
         of("tag-directives", numbered(60_000, |n| format!("%TAG !{n}! x:\n"))),
         of("too-many-values", format!("depends_on: [{}]\n", "a, ".repeat(200_000))),
         of("too-much-text", aliases),
+        of(
+            "expected-text-too-long",
+            format!("dependencies:\n- {{name: api, port: 8000, expect: {}}}\n", "x".repeat(64 * 1024 + 1)),
+        ),
         of("more-than-100-errors", numbered(50_000, |n| format!("key-{n}: x\n"))),
         Hostile { env: vec![("LONG", "x".repeat(100_000).into())], ..of("long-variable-many-times", long) },
         Hostile {

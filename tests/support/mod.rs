@@ -3,6 +3,7 @@
 //! - [`postgres`], [`redis`], [`dns`]: throw-away servers on spare ports. Each can stop, start again on the
 //!   same port, hang (as a server does whose host is stuck) and wake.
 //! - [`http`]: a scriptable HTTP server. [`tcp`]: peers that refuse, stay silent, stay mute, talk garbage, reset.
+//! - [`fake_redis`]: a Redis that misbehaves at one command.
 //! - [`certs`]: an authority of our own, and certificates that are good, expired, for another name, of a stranger.
 //! - [`agent`]: the built binary, as the agent or as a one-shot command. [`client`]: asks it over HTTP.
 //! - [`config`]: configuration files with short timings, and what a check of one comes to.
@@ -18,6 +19,7 @@ pub mod certs;
 pub mod client;
 pub mod config;
 pub mod dns;
+pub mod fake_redis;
 pub mod hostile;
 pub mod http;
 pub mod ports;

@@ -1,14 +1,17 @@
 //! A throw-away Redis.
 
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 
+use redis::aio::MultiplexedConnection;
 use rustix::process::Signal;
 
 use super::certs::{Pair, certs};
 use super::ports;
 use super::process::{Daemon, until_ready};
 use super::scratch::{self, Folder};
+use super::wait::PATIENCE;
 
 /// The user that the tests themselves use where there are ACL users.
 const ADMIN: &str = "test-admin";
@@ -26,6 +29,8 @@ pub struct RedisOptions {
     pub users: Vec<String>,
     /// A second port, [`Redis::tls_port`], that speaks TLS with this certificate.
     pub tls: Option<Pair>,
+    /// It runs as a Sentinel, which watches over servers and holds no data.
+    pub sentinel: bool,
     /// Lines of `redis.conf`. The last of a name wins, and these are last.
     pub conf: Vec<String>,
 }
@@ -104,6 +109,16 @@ impl Redis {
         fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
     }
 
+    /// Its folder, where its data would be.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// A connection with every right, for as long as it is held.
+    pub async fn connection(&self) -> MultiplexedConnection {
+        self.try_connection().await.unwrap_or_else(|error| panic!("no connection: {error}"))
+    }
+
     /// Runs one command with every right, on a connection of its own.
     pub async fn command(&self, words: &[&str]) -> redis::Value {
         self.try_command(words).await.unwrap_or_else(|error| panic!("{words:?}: {error}"))
@@ -116,7 +131,7 @@ impl Redis {
     async fn launch(&mut self) -> Result<(), String> {
         let conf = self.folder.write("redis.conf", self.conf().as_bytes());
         let mut command = Command::new("redis-server");
-        command.arg(conf).current_dir(scratch::root());
+        command.arg(conf).args(self.options.sentinel.then_some("--sentinel")).current_dir(scratch::root());
         let mut daemon = Daemon::spawn(command, &self.folder.path().join("log"), Signal::KILL);
         until_ready(&mut daemon, "Redis", || async { self.try_command(&["PING"]).await.map(drop) }).await?;
         self.daemon = Some(daemon);
@@ -158,7 +173,19 @@ impl Redis {
         conf
     }
 
-    async fn try_command(&self, words: &[&str]) -> Result<redis::Value, String> {
+    /// The same, where an error may be the answer.
+    pub async fn try_command(&self, words: &[&str]) -> Result<redis::Value, String> {
+        let mut connection = self.try_connection().await?;
+        let (name, arguments) = words.split_first().expect("a command");
+        let answer = redis::cmd(name).arg(arguments).query_async(&mut connection).await;
+        // The server's own words, where there are any: `NOAUTH Authentication required.`
+        answer.map_err(|error: redis::RedisError| match error.code() {
+            Some(code) => format!("{code} {}", error.detail().unwrap_or_default()),
+            None => error.to_string(),
+        })
+    }
+
+    async fn try_connection(&self) -> Result<MultiplexedConnection, String> {
         let (user, password) = match (&self.options.users[..], &self.options.password) {
             ([], password) => (None, password.as_deref()),
             (_, _) => (Some(ADMIN), Some(ADMIN_PASSWORD)),
@@ -168,8 +195,17 @@ impl Redis {
         fits.expect("a URL with a host");
         let told = |error: redis::RedisError| error.to_string();
         let client = redis::Client::open(url).map_err(told)?;
-        let mut connection = client.get_multiplexed_async_connection().await.map_err(told)?;
-        let (name, arguments) = words.split_first().expect("a command");
-        redis::cmd(name).arg(arguments).query_async(&mut connection).await.map_err(told)
+        // As long as a busy machine may take.
+        let config = redis::AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(PATIENCE))
+            .set_response_timeout(Some(PATIENCE));
+        client.get_multiplexed_async_connection_with_config(&config).await.map_err(told)
     }
+}
+
+/// A field of what `INFO` or `CLUSTER INFO` says.
+pub fn field(info: &redis::Value, name: &str) -> String {
+    let text: String = redis::from_redis_value(info.clone()).expect("a text");
+    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    line.unwrap_or_else(|| panic!("no {name} in {text}")).to_owned()
 }

@@ -102,8 +102,8 @@ pub async fn reset_after_request() -> Peer {
     .await
 }
 
-/// A close without lingering is a reset.
-fn with_reset(stream: TcpStream) {
+/// Resets a connection: a close without lingering is one.
+pub fn with_reset(stream: TcpStream) {
     SockRef::from(&stream).set_linger(Some(Duration::ZERO)).expect("SO_LINGER");
 }
 

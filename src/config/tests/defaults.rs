@@ -100,6 +100,9 @@ fn what_each_kind_takes_for_granted() {
     assert_eq!((p.pool_max().get(), p.reconnect_every().get()), (2, 6));
     let r = redis(&plan, "r");
     assert_eq!((*r.port(), r.username(), r.tls().as_ref().unwrap().verify()), (6379, &None, &Verify::Full));
+    let warn = r.warn();
+    assert_eq!((warn.memory_used().unwrap().get(), warn.clients_used().unwrap().get()), (90, 80));
+    assert_eq!((*warn.evictions(), *warn.replication_lag()), (None, Some(s(30))));
     let Some(ProbePlan::Dns(d)) = dependency(&plan, "d").probe() else { panic!() };
     assert_eq!((*d.record(), d.nameservers().len(), d.expect_min().get()), (RecordType::A, 1, 1));
     let h = http(&plan, "h");

@@ -196,7 +196,8 @@ fn the_variable_names_a_file_where_no_flag_does() {
 fn the_effective_configuration_reads_back() {
     let text = "dependencies:
   - {name: p, kind: postgres, impact: none, host: h, role: primary, interval: 1s}
-  - {name: r, kind: redis, impact: none, host: h, tls: {verify: ca}, fallback_of: p}
+  - {name: r, kind: redis, impact: none, host: h, tls: {verify: ca}, fallback_of: p,
+     warn: {memory_used: off, evictions: 10/m}}
   - {name: d, kind: dns, impact: none, query: h, nameservers: [system, 10.0.0.2], expect: {addresses: [10.0.0.0/8]}}
   - {name: t, kind: tcp, impact: none, host: '::1', port: 1, expect: 'a$${b}$$'}
   - {name: h, kind: http, impact: none, url: 'http://h/x', expect: {status: [200, 300-302], body: ok}, depends_on: [p]}";

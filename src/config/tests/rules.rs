@@ -1,6 +1,8 @@
 //! What the rules do beside refusing: what they warn about, what they leave out, and how many errors they tell.
 //! What each refuses, and in which words, is in `tests/data/config`.
 
+use std::time::Duration;
+
 use super::*;
 
 fn of_file(text: &str) -> Vec<String> {
@@ -245,6 +247,40 @@ fn an_address_may_stand_in_brackets() {
     assert_eq!(dependency(&plan, "x").policy().scope.as_str(), "local");
     assert_eq!(dependency(&plan, "database").policy().target, "[fd00::5]:5432/mlflow_db");
     assert_eq!(disabled(&plan, "dns").as_deref(), Some("DNS_NAME is not set"), "an address is no name");
+}
+
+/// Bytes are written as YAML has them in double quotes.
+#[test]
+fn bytes_to_send_and_to_expect_are_written_as_escapes() {
+    let plan = plan(
+        &[r#"dependencies:
+  - {name: t, kind: tcp, impact: none, host: h, port: 1, send: "PING\r\n\x00\t", expect: "\x0A+PONG\r\n"}"#],
+        &[],
+    );
+    let Some(ProbePlan::Tcp(t)) = dependency(&plan, "t").probe() else { panic!() };
+    assert_eq!(t.send().as_ref().unwrap().expose(), "PING\r\n\0\t");
+    assert_eq!(t.expect().as_deref(), Some("\n+PONG\r\n"));
+}
+
+#[test]
+fn a_bound_is_a_value_or_off() {
+    let plan = plan(
+        &["dependencies:
+  - {name: a, kind: redis, impact: none, host: h, warn: {memory_used: 50%, evictions: 1/h, replication_lag: 5s}}
+  - name: b
+    kind: redis
+    impact: none
+    host: h
+    warn: {memory_used: off, clients_used: 'off', evictions: off, replication_lag: \"${LAG}\"}"],
+        &[("LAG", "off")],
+    );
+    let a = redis(&plan, "a").warn();
+    assert_eq!(a.memory_used().map(|bound| bound.get()), Some(50));
+    assert_eq!(a.evictions().map(|rate| rate.to_string()).as_deref(), Some("1/h"));
+    assert_eq!((*a.replication_lag(), a.clients_used().is_some()), (Some(Duration::from_secs(5)), true));
+    let b = redis(&plan, "b").warn();
+    assert_eq!((b.memory_used(), b.clients_used(), b.evictions()), (&None, &None, &None));
+    assert_eq!(*b.replication_lag(), None);
 }
 
 /// The limits leave room for what a fleet might have.

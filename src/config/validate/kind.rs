@@ -4,6 +4,7 @@
 //! whether that disables it. What stands in the plan for them meanwhile is never used.
 
 mod http;
+mod redis;
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -15,7 +16,7 @@ use crate::config::errors::{ConfigError, Errors};
 use crate::config::host;
 use crate::config::origin::Origin;
 use crate::config::plan::{
-    DnsPlan, Nameserver, PostgresPlan, ProbePlan, RecordType, RedisPlan, Role, SslMode, TcpPlan,
+    DnsPlan, Nameserver, PostgresPlan, ProbePlan, RECEIVED_MAX, RecordType, Role, SslMode, TcpPlan,
 };
 use crate::config::raw::{RawDns, RawHttp, RawPostgres, RawRedis, RawTcp};
 use crate::config::tree::{Content, Map, Node};
@@ -48,7 +49,7 @@ const RECONNECT_EVERY: u64 = 6;
 pub(super) fn asked(raw: RawKind, used: bool, at: &Cursor<'_>, warnings: &mut Vec<String>) -> Asked {
     match raw {
         RawKind::Postgres(raw) => postgres(raw, used, at),
-        RawKind::Redis(raw) => redis(raw, used, at),
+        RawKind::Redis(raw) => redis::redis(raw, used, at),
         RawKind::Dns(raw) => dns(raw, at),
         RawKind::Tcp(raw) => tcp(raw, used, at),
         RawKind::Http(raw) => http::http(raw, used, at, warnings),
@@ -106,31 +107,6 @@ fn postgres(raw: RawPostgres, used: bool, at: &Cursor<'_>) -> Asked {
     Asked { probe: ProbePlan::Postgres(plan), host: Some(host), missing }
 }
 
-fn redis(raw: RawRedis, used: bool, at: &Cursor<'_>) -> Asked {
-    if let Some(mode) = raw.mode.filter(|mode| mode != "standalone") {
-        let at = at.key("mode");
-        let what = match mode.as_str() {
-            "sentinel" | "cluster" => format!("the mode `{mode}` is not yet supported in this version"),
-            _ => format!("{} is not valid", at.shown(&mode)),
-        };
-        at.refuse(ConfigError::new(what).allowed("`standalone`"));
-    }
-    let mut missing = Vec::new();
-    let host = host_of(raw.host, at, &mut missing);
-    let plan = RedisPlan {
-        host: host.clone(),
-        port: at.key("port").port(raw.port.unwrap_or(6379)),
-        username: said(raw.username),
-        password: at.key("password").filled(raw.password),
-        tls: tls(raw.tls, used, &at.key("tls")),
-        role: raw.role.unwrap_or(Role::Any),
-        reconnect_every: at
-            .key("reconnect_every")
-            .number(raw.reconnect_every.unwrap_or(RECONNECT_EVERY), 1..=10_000),
-    };
-    Asked { probe: ProbePlan::Redis(plan), host: Some(host), missing }
-}
-
 fn tcp(raw: RawTcp, used: bool, at: &Cursor<'_>) -> Asked {
     let mut missing = Vec::new();
     let host = host_of(raw.host, at, &mut missing);
@@ -139,9 +115,19 @@ fn tcp(raw: RawTcp, used: bool, at: &Cursor<'_>) -> Asked {
         port: take(raw.port.map(|port| at.key("port").port(port)), "port", &mut missing),
         tls: tls(raw.tls, used, &at.key("tls")),
         send: at.key("send").filled(raw.send),
-        expect: said(raw.expect),
+        expect: expected(raw.expect, &at.key("expect")),
     };
     Asked { probe: ProbePlan::Tcp(plan), host: Some(host), missing }
+}
+
+/// What is expected in an answer: as a whole, it has to fit into what is looked at of one.
+fn expected(raw: Option<String>, at: &Cursor<'_>) -> Option<String> {
+    let expected = said(raw)?;
+    if expected.len() > RECEIVED_MAX {
+        let most = format!("at most {} KiB", RECEIVED_MAX / 1024);
+        at.refuse(ConfigError::new("the text is longer than what is looked at of an answer").allowed(most));
+    }
+    Some(expected)
 }
 
 fn dns(raw: RawDns, at: &Cursor<'_>) -> Asked {

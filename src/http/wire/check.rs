@@ -1,5 +1,7 @@
 //! A check as JSON: `last_check`, `last_failure`, `details`, and the report of `sickbay check`.
 
+use std::time::Duration;
+
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -8,7 +10,7 @@ use super::circuit::OrderedMap;
 use super::schema::Word;
 use super::{Timestamp, millis};
 use crate::health::observation::{
-    DnsDetails, HttpDetails, PostgresDetails, RedisDetails, TcpDetails, TlsDetails,
+    DnsDetails, HttpDetails, PostgresDetails, RedisDetails, RedisReplication, TcpDetails, TlsDetails,
 };
 use crate::health::{Check, Details, FailureKind, Now, Phase, Policy, Status};
 
@@ -119,16 +121,62 @@ fn postgres(seen: &PostgresDetails, now: Now) -> Value {
 }
 
 fn redis(seen: &RedisDetails, now: Now) -> Value {
+    let role = seen.replication.as_ref().map(|replication| match replication {
+        RedisReplication::Primary { .. } => "primary",
+        RedisReplication::Replica { .. } => "replica",
+    });
     json!({
         "server_version": seen.server_version,
-        "role": seen.role.as_deref().map(|role| if role == "master" { "primary" } else { "replica" }),
+        "mode": seen.mode,
+        "uptime_seconds": whole_seconds(seen.uptime),
+        "role": role,
+        "read_only": seen.read_only,
         "connected_clients": seen.connected_clients,
+        "max_clients": seen.max_clients,
+        "rejected_connections": seen.rejected_connections,
+        "blocked_clients": seen.blocked_clients,
         "used_memory_bytes": seen.used_memory_bytes,
         "maxmemory_bytes": seen.maxmemory_bytes,
+        "maxmemory_policy": seen.maxmemory_policy,
         "evicted_keys": seen.evicted_keys,
         "loading": seen.loading,
+        "replication": seen.replication.as_ref().map(replication),
+        "hidden": seen.hidden,
         "tls": tls_details(seen.tls.as_ref(), now),
     })
+}
+
+fn replication(replication: &RedisReplication) -> Value {
+    match replication {
+        RedisReplication::Primary { offset, connected_replicas, replicas } => {
+            let replicas = replicas.iter().map(|replica| {
+                json!({
+                    "address": replica.address,
+                    "state": replica.state,
+                    "lag_seconds": whole_seconds(replica.lag),
+                    "behind_bytes": replica.behind_bytes,
+                })
+            });
+            json!({
+                "offset": offset,
+                "connected_replicas": connected_replicas,
+                "replicas": replicas.collect::<Vec<_>>(),
+            })
+        }
+        RedisReplication::Replica { primary, link_up, link_down_for, syncing, last_heard, offset } => json!({
+            "primary": primary,
+            "link": link_up.map(|up| if up { "up" } else { "down" }),
+            "link_down_seconds": whole_seconds(*link_down_for),
+            "syncing": syncing,
+            "last_heard_seconds": whole_seconds(*last_heard),
+            "offset": offset,
+        }),
+    }
+}
+
+/// What the server counts in whole seconds.
+fn whole_seconds(span: Option<Duration>) -> Option<u64> {
+    span.map(|span| span.as_secs())
 }
 
 fn dns(seen: &DnsDetails) -> Value {

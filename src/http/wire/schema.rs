@@ -82,12 +82,21 @@ const DETAILS: &[(Kind, &[(&str, &str)])] = &[
         Kind::Redis,
         &[
             ("server_version", "string?"),
+            ("mode", "string?"),
+            ("uptime_seconds", "integer?"),
             ("role", "string?"),
+            ("read_only", "boolean?"),
             ("connected_clients", "integer?"),
+            ("max_clients", "integer?"),
+            ("rejected_connections", "integer?"),
+            ("blocked_clients", "integer?"),
             ("used_memory_bytes", "integer?"),
             ("maxmemory_bytes", "integer?"),
+            ("maxmemory_policy", "string?"),
             ("evicted_keys", "integer?"),
             ("loading", "boolean?"),
+            ("replication", "replication?"),
+            ("hidden", "string?"),
             ("tls", "tls?"),
         ],
     ),
@@ -111,6 +120,26 @@ const TLS: &[(&str, &str)] = &[
     ("expires_in_days", "number?"),
 ];
 
+/// `replication` of a Redis primary, and of a replica.
+const REPLICATION: [(&str, &[(&str, &str)]); 2] = [
+    ("primary", &[("offset", "integer?"), ("connected_replicas", "integer?"), ("replicas", "replicas")]),
+    (
+        "replica",
+        &[
+            ("primary", "string?"),
+            ("link", "string?"),
+            ("link_down_seconds", "integer?"),
+            ("syncing", "boolean?"),
+            ("last_heard_seconds", "integer?"),
+            ("offset", "integer?"),
+        ],
+    ),
+];
+
+/// A replica, as its primary sees it.
+const REPLICA: &[(&str, &str)] =
+    &[("address", "string"), ("state", "string?"), ("lag_seconds", "integer?"), ("behind_bytes", "integer?")];
+
 /// The schema of `details`: an object without fields where no check has succeeded, else that of the kind.
 pub(super) fn details(_: &mut SchemaGenerator) -> Schema {
     let mut kinds = vec![json!({"title": "nothing seen yet", "type": "object", "maxProperties": 0})];
@@ -133,6 +162,8 @@ fn field(of: &str) -> Value {
         "time" => json!({"type": "string", "format": "date-time"}),
         "strings" => json!({"type": "array", "items": {"type": "string"}}),
         "tls" => object("tls", TLS),
+        "replicas" => json!({"type": "array", "items": object("replica", REPLICA)}),
+        "replication" => json!({"anyOf": REPLICATION.map(|(title, fields)| object(title, fields))}),
         plain => json!({"type": plain}),
     }
 }

@@ -10,7 +10,7 @@ use url::Url;
 
 use super::super::cursor::Cursor;
 use super::super::tls::tls;
-use super::{Asked, RawHttp};
+use super::{Asked, RawHttp, expected};
 use crate::config::Secret;
 use crate::config::errors::ConfigError;
 use crate::config::path::shown_key;
@@ -56,13 +56,19 @@ pub(super) fn http(raw: RawHttp, used: bool, at: &Cursor<'_>, warnings: &mut Vec
     }
     let settings = tls(raw.tls.map(|tls| RawTls { enabled: Some(true), ..tls }), used, &at.key("tls"));
     let expect = raw.expect.unwrap_or_default();
+    if raw.method.as_deref().is_some_and(|method| method.eq_ignore_ascii_case("HEAD"))
+        && expect.body.as_ref().is_some_and(|body| !body.is_empty())
+    {
+        let what = "the answer to `HEAD` has no body";
+        at.key("expect").key("body").refuse(ConfigError::new(what).advice("ask by `GET`, or remove it"));
+    }
     let plan = HttpPlan {
         url: url.clone().unwrap_or_else(placeholder),
         method: method(raw.method, &at.key("method")),
         headers,
         tls: settings.unwrap_or(TlsPlan { verify: Verify::Full, root_cert: None }),
         expect_status: status(expect.status, &at.key("expect").key("status")),
-        expect_body: expect.body.filter(|body| !body.is_empty()),
+        expect_body: expected(expect.body, &at.key("expect").key("body")),
     };
     let host = url.as_ref().and_then(Url::host_str);
     let host = host.map(|host| host.trim_start_matches('[').trim_end_matches(']').to_owned());
