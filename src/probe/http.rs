@@ -9,23 +9,35 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http_body_util::{BodyExt, Empty};
 use hyper::body::{Body, Incoming};
+use hyper::client::conn::http1;
 use hyper::header::{HeaderName, HeaderValue};
 use hyper::{HeaderMap, Request, Response, header};
 use hyper_util::rt::TokioIo;
-use url::Position;
+use url::{Position, Url};
 
+use super::expecting::Expecting;
+use super::first_words::{FirstWords, Heard, Tongue};
 use super::{Probe, cut_before_an_answer, shown, tls};
 use crate::clock::Deadline;
 use crate::config::plan::HttpPlan;
 use crate::health::observation::HttpDetails;
 use crate::health::{Details, Failure, FailureKind, Observation, Outcome, Phase};
-use crate::net::{Dialer, Stream, Target, Tls, Trace, connect};
+use crate::net::{Dialer, Target, Tls, Trace, connect};
 
-/// No more of a body than this is read; what is expected in it must come before.
-const BODY_MAX: usize = 64 * 1024;
+/// The head of an answer may be so long; those of services are a hundredth of it.
+const HEAD_MAX: usize = 64 * 1024;
 
 /// A body that nothing is expected of is waited for this long: the answer was judged by its status already.
 const BODY_PATIENCE: Duration = Duration::from_millis(100);
+
+/// An answer begins with the version, perhaps behind an empty line.
+const HTTP: Tongue = Tongue {
+    name: "HTTP/1.1",
+    begins: |bytes| {
+        let line = bytes.trim_ascii_start();
+        b"HTTP/1.".starts_with(&line[..line.len().min(7)])
+    },
+};
 
 pub(super) struct Http {
     plan: HttpPlan,
@@ -47,7 +59,8 @@ impl Http {
         let over_tls = dialed.tls.is_some();
         // How far the answer has come, for the message where the deadline ends it.
         let mut status = None;
-        let exchange = self.exchange(dialed.stream, &mut status);
+        let (stream, words) = FirstWords::of(HTTP, dialed.stream);
+        let exchange = self.exchange(stream, &words, &mut status);
         let result = trace.phase(Phase::Query, deadline, exchange).await;
         let (status_code, body_bytes) = result.map_err(|failure| match status {
             Some(status) if failure.kind == FailureKind::Timeout => {
@@ -62,22 +75,31 @@ impl Http {
     }
 
     /// Sends the request and judges the answer: its status code and the length of its body.
-    async fn exchange(&self, stream: Stream, status: &mut Option<u16>) -> Result<(u16, usize), Failure> {
+    async fn exchange(
+        &self,
+        stream: Heard,
+        words: &FirstWords,
+        status: &mut Option<u16>,
+    ) -> Result<(u16, usize), Failure> {
         let request = self.request()?;
-        let (mut sender, connection) =
-            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|e| failure(&e))?;
+        let mut client = http1::Builder::new();
+        let (mut sender, connection) = client
+            .max_buf_size(HEAD_MAX)
+            .handshake(TokioIo::new(stream))
+            .await
+            .map_err(|error| failure(&error, words))?;
         // The connection is driven beside the exchange and ends with it, also when the deadline drops both.
         let exchange = async {
-            let response = sender.send_request(request).await.map_err(|e| failure(&e))?;
+            let response = sender.send_request(request).await.map_err(|error| failure(&error, words))?;
             *status = Some(response.status().as_u16());
-            self.judge(response).await
+            self.judge(response, words).await
         };
         tokio::select! {
             biased;
             result = exchange => result,
             // A connection that is closed while the rest of the body lies in its channel is no failure, so
             // the exchange has the first word; this arm is only reached where it can get no further.
-            Err(error) = connection => Err(failure(&error)),
+            Err(error) = connection => Err(failure(&error, words)),
         }
     }
 
@@ -111,13 +133,15 @@ impl Http {
         Ok(request)
     }
 
-    async fn judge(&self, response: Response<Incoming>) -> Result<(u16, usize), Failure> {
+    async fn judge(&self, response: Response<Incoming>, words: &FirstWords) -> Result<(u16, usize), Failure> {
         let status = response.status().as_u16();
         let fine = self.plan.expect_status().iter().any(|range| range.contains(&status));
+        let elsewhere = redirection(self.plan.url(), &response);
         let body = response.into_body();
+        let expected = self.plan.expect_body().as_deref().filter(|_| fine);
         // A body of unknown length that nobody expects anything of may be a stream without an end.
-        let whole = fine && (self.plan.expect_body().is_some() || body.size_hint().exact().is_some());
-        let mut read = Vec::new();
+        let whole = fine && (expected.is_some() || body.size_hint().exact().is_some());
+        let mut read = Expecting::new(expected);
         let reading = read_into(&mut read, body);
         let failed = match whole {
             true => reading.await,
@@ -125,32 +149,96 @@ impl Http {
             false => tokio::time::timeout(BODY_PATIENCE, reading).await.ok().flatten(),
         };
         if !fine {
-            let said = if read.is_empty() { String::new() } else { format!(": \"{}\"", shown(&read)) };
-            let message = format!("status {status}, expected {}{said}", ranges(self.plan.expect_status()));
-            return Err(Failure::new(Phase::Query, FailureKind::UnexpectedStatus, message)
-                .with_code(status.to_string()));
+            return Err(self.unexpected_status(status, elsewhere.as_deref(), read.received()));
         }
         if let Some(error) = failed {
-            return Err(failure(&error));
+            return Err(failure(&error, words));
         }
-        match self.plan.expect_body() {
-            Some(expected) if !read.windows(expected.len()).any(|window| window == expected.as_bytes()) => {
-                let message = format!("expected {expected:?} in the body, received \"{}\"", shown(&read));
+        match expected {
+            Some(expected) if !read.found() => {
+                let place = if read.full() { "the first 64 KiB of the body" } else { "the body" };
+                let message =
+                    format!("expected {expected:?} in {place}, received \"{}\"", shown(read.received()));
                 Err(Failure::new(Phase::Query, FailureKind::UnexpectedContent, message))
             }
-            _ => Ok((status, read.len())),
+            _ => Ok((status, read.received().len())),
+        }
+    }
+
+    fn unexpected_status(&self, status: u16, elsewhere: Option<&str>, body: &[u8]) -> Failure {
+        let said = match (elsewhere, body) {
+            (Some(url), _) => format!("; it redirects to {url}"),
+            (None, []) => String::new(),
+            (None, body) => format!(": \"{}\"", shown(body)),
+        };
+        let message = format!("status {status}, expected {}{said}", ranges(self.plan.expect_status()));
+        let failure = Failure::new(Phase::Query, FailureKind::UnexpectedStatus, message);
+        let failure = failure.with_code(status.to_string());
+        match hint(status) {
+            Some(hint) => failure.with_hint(hint),
+            None => failure,
         }
     }
 }
 
-/// Reads the body up to [`BODY_MAX`]; gives the error that ended it early, if one did.
-async fn read_into(read: &mut Vec<u8>, mut body: Incoming) -> Option<hyper::Error> {
-    while read.len() < BODY_MAX {
+/// What to look at first, where the status itself says it.
+fn hint(status: u16) -> Option<&'static str> {
+    Some(match status {
+        300..=399 => {
+            "redirects are not followed: configure the URL that this one leads to, or expect this status if it is the right answer"
+        }
+        400 => {
+            "the request is not accepted: check that this port takes plain HTTP and not only HTTPS, and the `Host` it wants"
+        }
+        401 | 407 => {
+            "it wants to know who asks: give credentials in `headers` or in the URL; they may have been rotated"
+        }
+        403 => {
+            "it refuses whoever asks, or from where: check the credentials, and its lists of allowed addresses and hosts"
+        }
+        404 | 410 => {
+            "it serves nothing at this path: check the URL, and whether the version that is deployed has it"
+        }
+        405 | 501 => "it takes other methods at this path: set `method`",
+        429 => {
+            "it is asked too often, by us or by others: lengthen `interval`, or have it let health checks through"
+        }
+        502..=504 => {
+            "a proxy answers for a service that does not, or the service itself says that it cannot serve: look behind it"
+        }
+        _ => return None,
+    })
+}
+
+/// Where a redirection leads, without what may be a secret of it: user info, query and fragment.
+fn redirection(asked: &Url, response: &Response<Incoming>) -> Option<String> {
+    const SHOWN: usize = 200;
+    if !response.status().is_redirection() {
+        return None;
+    }
+    let location = response.headers().get(header::LOCATION)?.to_str().ok()?;
+    let mut url = asked.join(location).ok().filter(|url| matches!(url.scheme(), "http" | "https"))?;
+    // None of these can fail on a URL with a host.
+    let _ = url.set_username("");
+    let _ = url.set_password(None);
+    url.set_query(None);
+    url.set_fragment(None);
+    // An `@` behind the host may end a password whose `/` was not encoded.
+    let plain = url.as_str().len() <= SHOWN && !url.as_str().contains('@');
+    plain.then(|| url.into())
+}
+
+/// Reads until what is expected has come, or there is no room for more, or the body ends; gives the error that
+/// ended it early, if one did.
+async fn read_into(read: &mut Expecting<'_>, mut body: Incoming) -> Option<hyper::Error> {
+    // Where nothing is expected, the body is read to be counted.
+    let counting = read.found();
+    while !read.full() && (counting || !read.found()) {
         match body.frame().await? {
             Err(error) => return Some(error),
             Ok(frame) => {
                 if let Some(data) = frame.data_ref() {
-                    read.extend_from_slice(&data[..data.len().min(BODY_MAX - read.len())]);
+                    read.take(data);
                 }
             }
         }
@@ -169,11 +257,19 @@ fn ranges(ranges: &[std::ops::RangeInclusive<u16>]) -> String {
     texts.join(", ")
 }
 
-fn failure(error: &hyper::Error) -> Failure {
+/// The failure that an error of the client library means. What the socket said, or the first words of what is
+/// no HTTP, says more than where the library was when it ended.
+fn failure(error: &hyper::Error, words: &FirstWords) -> Failure {
+    if let Some(end) = words.end(Phase::Query) {
+        return end;
+    }
     if let Some(io) = connect::io_cause(error) {
         return connect::failure(Phase::Query, io);
     }
-    let (kind, message) = if error.is_parse() {
+    let (kind, message) = if error.is_parse_too_large() {
+        let message = format!("the head of the answer is longer than {} KiB", HEAD_MAX / 1024);
+        (FailureKind::Protocol, message)
+    } else if error.is_parse() {
         (FailureKind::Protocol, format!("what answers does not speak HTTP/1.1: {error}"))
     } else if error.is_incomplete_message() || error.is_closed() || error.is_canceled() {
         (FailureKind::ConnectReset, "the connection was closed before the answer was complete".to_owned())

@@ -7,6 +7,7 @@
 
 pub mod check;
 mod dns;
+mod expecting;
 mod first_words;
 mod http;
 mod password;

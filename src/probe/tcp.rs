@@ -3,15 +3,13 @@
 use futures_util::future::BoxFuture;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+use super::expecting::Expecting;
 use super::{Probe, cut_before_an_answer, shown, tls};
 use crate::clock::Deadline;
 use crate::config::plan::TcpPlan;
 use crate::health::observation::TcpDetails;
 use crate::health::{Details, Failure, FailureKind, Observation, Outcome, Phase};
 use crate::net::{Dialer, Stream, Target, Tls, Trace, connect};
-
-/// What is expected must come within this many bytes.
-const RECEIVED_MAX: usize = 64 * 1024;
 
 pub(super) struct Tcp {
     plan: TcpPlan,
@@ -30,13 +28,13 @@ impl Tcp {
     async fn ask(&self, deadline: Deadline, trace: &mut Trace) -> Outcome {
         let dialed = self.dialer.dial(&self.target, self.tls.as_ref(), deadline, trace).await?;
         if self.plan.send().is_some() || self.plan.expect().is_some() {
-            let mut received = Vec::new();
-            let talk = self.talk(dialed.stream, &mut received);
+            let mut answer = Expecting::new(self.plan.expect().as_deref());
+            let talk = self.talk(dialed.stream, &mut answer);
             let result = trace.phase(Phase::Query, deadline, talk).await;
-            result.map_err(|failure| match (failure.kind, self.plan.expect()) {
+            result.map_err(|failure| match failure.kind {
                 // It did answer, only otherwise: what it said tells more than that there was no more of it.
-                (FailureKind::Timeout, Some(expected)) if !received.is_empty() => {
-                    unexpected(expected, &received)
+                FailureKind::Timeout | FailureKind::ConnectReset if !answer.received().is_empty() => {
+                    self.unexpected(answer.received())
                 }
                 _ => cut_before_an_answer(failure, dialed.tls.is_some()),
             })?;
@@ -45,31 +43,46 @@ impl Tcp {
         Ok(Observation { details, warnings: Vec::new() })
     }
 
-    async fn talk(&self, mut stream: Stream, received: &mut Vec<u8>) -> Result<(), Failure> {
+    async fn talk(&self, mut stream: Stream, answer: &mut Expecting<'_>) -> Result<(), Failure> {
         let io = |error| connect::failure(Phase::Query, &error);
-        if let Some(send) = self.plan.send() {
-            stream.write_all(send.expose().as_bytes()).await.map_err(io)?;
-            stream.flush().await.map_err(io)?;
+        let sent = self.send(&mut stream).await.map_err(io);
+        if answer.found() {
+            return sent;
         }
-        let Some(expected) = self.plan.expect() else { return Ok(()) };
+        let mut buffer = [0; 4096];
         loop {
-            let ended = stream.read_buf(received).await.map_err(io)? == 0;
-            if received.windows(expected.len()).any(|window| window == expected.as_bytes()) {
+            let count = match (stream.read(&mut buffer).await, &sent) {
+                (Ok(count), _) => count,
+                // Who cut the connection while we spoke may have said why before: that was to be read first.
+                (Err(_), Err(failure)) => return Err(failure.clone()),
+                (Err(error), Ok(())) => return Err(io(error)),
+            };
+            answer.take(&buffer[..count]);
+            if answer.found() {
                 return Ok(());
             }
-            if ended && received.is_empty() {
+            if count == 0 && answer.received().is_empty() {
                 return Err(io(std::io::ErrorKind::UnexpectedEof.into()));
             }
-            if ended || received.len() > RECEIVED_MAX {
-                return Err(unexpected(expected, received));
+            if count == 0 || answer.full() {
+                return Err(self.unexpected(answer.received()));
             }
         }
     }
-}
 
-fn unexpected(expected: &str, received: &[u8]) -> Failure {
-    let message = format!("expected {expected:?}, received \"{}\"", shown(received));
-    Failure::new(Phase::Query, FailureKind::UnexpectedContent, message)
+    async fn send(&self, stream: &mut Stream) -> std::io::Result<()> {
+        if let Some(send) = self.plan.send() {
+            stream.write_all(send.expose().as_bytes()).await?;
+            stream.flush().await?;
+        }
+        Ok(())
+    }
+
+    fn unexpected(&self, received: &[u8]) -> Failure {
+        let expected = self.plan.expect().as_deref().unwrap_or_default();
+        let message = format!("expected {expected:?}, received \"{}\"", shown(received));
+        Failure::new(Phase::Query, FailureKind::UnexpectedContent, message)
+    }
 }
 
 impl Probe for Tcp {

@@ -7,15 +7,16 @@ use base64::engine::general_purpose::STANDARD;
 use hyper::Method;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 use crate::support::certs::certs;
 use crate::support::config::{Config, WELL, check, failure, impatient, on, phases, told};
 use crate::support::http::{Answer, HttpServer};
-use crate::support::tcp::{self, Peer};
+use crate::support::tcp::{self, Peer, with_reset};
 
 fn at(name: &str, url: impl Into<String>, more: Value) -> Value {
     let mut base = json!({"url": url.into(), "retry": {"attempts": 1}});
-    if ["slow", "never", "hung-head", "hung-body", "silent"].contains(&name) {
+    if ["slow", "never", "hung-head", "hung-body", "slow-head", "slow-body", "silent"].contains(&name) {
         base = impatient(base);
     }
     base.as_object_mut().expect("a map").extend(more.as_object().expect("a map").clone());
@@ -158,35 +159,63 @@ async fn tls_is_verified() {
 async fn saying(first: &'static str, then: Then) -> Peer {
     Peer::start(move |mut stream| async move {
         let _ = stream.read(&mut [0; 4_096]).await;
-        match then {
-            Then::Close => {
-                let _ = stream.write_all(first.as_bytes()).await;
-            }
-            Then::OneByOne => {
-                stream.set_nodelay(true).expect("a socket");
-                for byte in first.bytes() {
-                    let _ = stream.write_u8(byte).await;
-                    tokio::task::yield_now().await;
-                }
-            }
-            Then::Endless => {
-                let _ = stream.write_all(first.as_bytes()).await;
-                while stream.write_all(&[b'x'; 65_536]).await.is_ok() {}
-            }
-            Then::Hang => {
-                let _ = stream.write_all(first.as_bytes()).await;
-                while matches!(stream.read(&mut [0; 64]).await, Ok(1..)) {}
-            }
-        }
+        let _ = say(stream, first, then).await;
     })
     .await
+}
+
+/// Says this before it is asked anything, and goes on as told.
+async fn greeting(first: &'static str, then: Then) -> Peer {
+    Peer::start(move |stream| async move {
+        let _ = say(stream, first, then).await;
+    })
+    .await
+}
+
+async fn say(mut stream: TcpStream, text: &str, then: Then) -> std::io::Result<()> {
+    stream.set_nodelay(true)?;
+    match then {
+        Then::OneByOne => {
+            for byte in text.bytes() {
+                stream.write_u8(byte).await?;
+                tokio::task::yield_now().await;
+            }
+            return Ok(());
+        }
+        Then::Slowly => {
+            for byte in text.bytes() {
+                stream.write_u8(byte).await?;
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+            return Ok(());
+        }
+        _ => stream.write_all(text.as_bytes()).await?,
+    }
+    match then {
+        Then::Endless => loop {
+            stream.write_all(&[b'x'; 65_536]).await?;
+        },
+        Then::Again => loop {
+            stream.write_all(text.as_bytes()).await?;
+        },
+        Then::Hang => while stream.read(&mut [0; 64]).await? > 0 {},
+        Then::Reset => with_reset(stream),
+        Then::Close | Then::OneByOne | Then::Slowly => {}
+    }
+    Ok(())
 }
 
 #[derive(Clone, Copy)]
 enum Then {
     Close,
+    Reset,
     OneByOne,
+    /// A byte a second.
+    Slowly,
+    /// `x` for ever.
     Endless,
+    /// The same for ever.
+    Again,
     Hang,
 }
 
@@ -196,6 +225,41 @@ async fn servers_that_misbehave_are_told_and_bounded() {
     let peers = [
         ("garbage", saying("SSH-2.0-OpenSSH\r\n", Then::Close).await, ["query", "protocol", "-"]),
         ("empty", saying("", Then::Close).await, ["query", "connect_reset", "-"]),
+        ("slow-head", saying("HTTP/1.1 200 OK\r\n\r\n", Then::Slowly).await, ["query", "timeout", "-"]),
+        (
+            "slow-body",
+            saying("HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nfine", Then::Slowly).await,
+            ["query", "timeout", "-"],
+        ),
+        ("reset-body", saying(HEAD, Then::Reset).await, ["query", "connect_reset", "ECONNRESET"]),
+        ("interim", saying("HTTP/1.1 100 Continue\r\n\r\n", Then::Again).await, ["query", "protocol", "-"]),
+        (
+            "upgraded",
+            saying(
+                "HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n",
+                Then::Hang,
+            )
+            .await,
+            ["query", "unexpected_status", "101"],
+        ),
+        ("http2", saying("\0\0\x12\x04\0\0\0\0\0", Then::Close).await, ["query", "protocol", "-"]),
+        ("only-tls", saying("\x15\x03\x01\0\x02\x02\x46", Then::Close).await, ["query", "tls_required", "-"]),
+        (
+            "bad-chunks",
+            saying("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n", Then::Close).await,
+            ["query", "protocol", "-"],
+        ),
+        (
+            "endless-chunk",
+            saying("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nfffffff\r\n", Then::Endless).await,
+            WELL,
+        ),
+        (
+            "bad-length",
+            saying("HTTP/1.1 200 OK\r\ncontent-length: -1\r\n\r\n", Then::Close).await,
+            ["query", "protocol", "-"],
+        ),
+        ("bad-status", saying("HTTP/1.1 abc\r\n\r\n", Then::Close).await, ["query", "protocol", "-"]),
         ("half-head", saying("HTTP/1.1 200 OK\r\ncon", Then::Close).await, ["query", "connect_reset", "-"]),
         ("half-body", saying(HEAD, Then::Close).await, ["query", "connect_reset", "-"]),
         ("hung-head", saying("HTTP/1.1 200 OK\r\n", Then::Hang).await, ["query", "timeout", "-"]),
@@ -224,4 +288,126 @@ async fn servers_that_misbehave_are_told_and_bounded() {
     assert_eq!(failure(&seen["silent"]), ["connect", "connect_timeout", "-"], "{seen:#}");
     assert_eq!(seen["endless-body"]["details"]["body_bytes"], 64 * 1_024, "as much as was read");
     assert_eq!(seen["one-by-one"]["details"]["body_bytes"], 4);
+}
+
+/// What speaks first is told by what it says, however the connection ends: whether the answer or the end of the
+/// connection is seen first is chance.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_speaks_first_is_told_by_what_it_says() {
+    const MAIL: &str = "220 mail.test ESMTP\r\n";
+    const SHELL: &str = "SSH-2.0-OpenSSH_9.2\r\n";
+    let peers = [
+        ("mail-waits", greeting(MAIL, Then::Hang).await, MAIL),
+        ("mail-closes", greeting(MAIL, Then::Close).await, MAIL),
+        ("mail-resets", greeting(MAIL, Then::Reset).await, MAIL),
+        ("shell-waits", greeting(SHELL, Then::Hang).await, SHELL),
+        ("shell-closes", greeting(SHELL, Then::Close).await, SHELL),
+        ("shell-resets", greeting(SHELL, Then::Reset).await, SHELL),
+        ("mail-asked", saying("500 Error: bad syntax\r\n", Then::Reset).await, "500 Error: bad syntax\r\n"),
+    ];
+    for round in 0..10 {
+        let dependencies =
+            peers.iter().map(|(name, peer, _)| at(name, format!("http://{}/", peer.address()), json!({})));
+        let seen = check(dependencies.collect::<Vec<_>>()).await;
+        for (name, _, words) in &peers {
+            let it = &seen[*name];
+            // A reset that comes before the connection counts as made takes what was said with it.
+            if failure(it)[..2] == ["connect", "connect_reset"] {
+                continue;
+            }
+            assert_eq!(failure(it), ["query", "protocol", "-"], "{name} in round {round}: {it:#}");
+            let expected =
+                format!("what answers does not speak HTTP/1.1, it says: \"{}\"", words.escape_default());
+            assert_eq!(told(it, "message"), expected, "{name}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_body_is_looked_at_until_what_is_expected_comes() {
+    const STREAM: &str = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n6\r\nready\n\r\n";
+    let stream = saying(STREAM, Then::Hang).await;
+    let late = HttpServer::start(Answer::status(200).body(format!("{}ready", "x".repeat(64 * 1024)))).await;
+    let last =
+        HttpServer::start(Answer::status(200).body(format!("{}ready", "x".repeat(64 * 1024 - 5)))).await;
+    let ready = json!({"expect": {"body": "ready"}});
+    let seen = check([
+        at("stream", format!("http://{}/", stream.address()), ready.clone()),
+        at("late", late.url("/"), ready.clone()),
+        at("last", last.url("/"), ready),
+    ])
+    .await;
+    assert_eq!(failure(&seen["stream"]), WELL, "a stream need not end: {seen:#}");
+    assert_eq!(seen["stream"]["details"]["body_bytes"], 6);
+    assert_eq!(failure(&seen["last"]), WELL, "{seen:#}");
+    assert_eq!(failure(&seen["late"]), ["query", "unexpected_content", "-"], "{seen:#}");
+    let message = told(&seen["late"], "message");
+    assert!(
+        message.starts_with("expected \"ready\" in the first 64 KiB of the body, received \"xxx"),
+        "{message}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redirection_is_told_without_what_may_be_secret_in_it() {
+    const MARK: &str = "hunter2";
+    let server = HttpServer::start(Answer::status(404)).await;
+    let moved = |status: u16, location: &str| Answer::status(status).header("location", location);
+    let cases = [
+        ("absolute", 301, "https://api.test/v2/health".to_owned(), "https://api.test/v2/health"),
+        ("relative", 302, "../login?next=%2F&token=hunter2#hunter2".to_owned(), "/login"),
+        ("user", 307, "https://hunter2:hunter2@api.test:8443/".to_owned(), "https://api.test:8443/"),
+    ];
+    for (name, status, location, _) in &cases {
+        server.answer_at(&format!("/a/{name}"), moved(*status, location));
+    }
+    for (name, location) in [
+        ("at-behind-host", "https://api.test/hunter2@x"),
+        ("mail", "mailto:hunter2@x"),
+        ("long", &format!("/{}", "hunter2".repeat(100))),
+    ] {
+        server.answer_at(&format!("/a/{name}"), moved(301, location));
+    }
+    server.answer_at("/a/none", Answer::status(304));
+    let names = ["absolute", "relative", "user", "at-behind-host", "mail", "long", "none"];
+    let seen = check(names.map(|name| at(name, server.url(&format!("/a/{name}")), json!({})))).await;
+    for (name, status, _, expected) in &cases {
+        let it = &seen[*name];
+        assert_eq!(failure(it), ["query", "unexpected_status", status.to_string().as_str()], "{it:#}");
+        let url = if expected.starts_with('/') { server.url(expected) } else { (*expected).to_owned() };
+        let expected = format!("status {status}, expected 200-299; it redirects to {url}");
+        assert_eq!(told(it, "message"), expected);
+        assert!(told(it, "hint").starts_with("redirects are not followed"), "{it:#}");
+    }
+    for name in ["at-behind-host", "mail", "long", "none"] {
+        assert!(told(&seen[name], "message").ends_with("expected 200-299"), "{:#}", seen[name]);
+    }
+    assert!(!seen.to_string().contains(MARK), "{seen:#}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_status_says_what_to_look_at() {
+    let server = HttpServer::start(Answer::status(500)).await;
+    let cases = [
+        (400, "only HTTPS"),
+        (401, "credentials"),
+        (403, "refuses"),
+        (404, "at this path"),
+        (405, "set `method`"),
+        (429, "lengthen `interval`"),
+        (500, "read its log"),
+        (503, "look behind it"),
+    ];
+    for (status, _) in cases {
+        server.answer_at(&format!("/{status}"), Answer::status(status));
+    }
+    let seen = check(
+        cases.map(|(status, _)| at(&format!("s{status}"), server.url(&format!("/{status}")), json!({}))),
+    )
+    .await;
+    for (status, hint) in cases {
+        let it = &seen[format!("s{status}")];
+        assert_eq!(failure(it), ["query", "unexpected_status", status.to_string().as_str()]);
+        assert!(told(it, "hint").contains(hint), "{it:#}");
+    }
 }

@@ -1,6 +1,7 @@
 //! TCP: a port that refuses, is silent, mute, cuts, speaks TLS, or answers as expected or otherwise.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -136,4 +137,72 @@ async fn a_port_that_speaks_tls_is_verified() {
     assert_eq!(phases(&seen["good"]), ["connect", "tls", "query"]);
     assert_eq!(seen["good"]["details"]["tls"]["verified"], true);
     assert!(told(&seen["plain"], "message").contains("does not speak TLS"), "{seen:#}");
+}
+
+/// Each bound, with a peer that would pass it.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_peer_can_make_a_check_wait_keep_or_work_without_end() {
+    let bytewise = Peer::start(|mut stream| async move {
+        stream.set_nodelay(true).expect("a socket");
+        while stream.write_u8(b'x').await.is_ok() {}
+    })
+    .await;
+    let slow = Peer::start(|mut stream| async move {
+        while stream.write_u8(b'x').await.is_ok() {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    })
+    .await;
+    let deaf = Peer::start(|stream| async move {
+        std::future::pending::<()>().await;
+        drop(stream);
+    })
+    .await;
+    let rude = Peer::start(|mut stream| async move {
+        let _ = stream.write_all(b"554 go away\r\n").await;
+        tcp::with_reset(stream);
+    })
+    .await;
+    let much = "x".repeat(512 * 1024);
+    let seen = check([
+        at("bytewise", bytewise.address(), json!({"expect": "y".repeat(100)})),
+        at("slow", slow.address(), impatient(json!({"expect": "y"}))),
+        at("deaf", deaf.address(), impatient(json!({"send": much, "expect": "y"}))),
+        at("rude", rude.address(), json!({"send": "HELO me\r\n", "expect": "250"})),
+    ])
+    .await;
+    for (name, expected) in [
+        ("bytewise", ["query", "unexpected_content", "-"]),
+        ("slow", ["query", "unexpected_content", "-"]),
+        ("deaf", ["query", "timeout", "-"]),
+    ] {
+        assert_eq!(failure(&seen[name]), expected, "{name}: {:#}", seen[name]);
+    }
+    assert!(told(&seen["slow"], "message").starts_with("expected \"y\", received \"x"), "{seen:#}");
+    // Its words, unless the reset overtook them.
+    let rude = failure(&seen["rude"]);
+    let words = told(&seen["rude"], "message").contains("554 go away");
+    assert!(words == (rude[1] == "unexpected_content") && (words || rude[0] == "connect"), "{seen:#}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bytes_are_sent_and_looked_for_as_they_are_written() {
+    let echo = echo().await;
+    let binary = "\0\u{1}\r\n\t\u{1b}end";
+    let seen = check([
+        at("binary", echo.address(), json!({"send": binary, "expect": binary})),
+        at("utf-8", echo.address(), json!({"send": "gr\u{fc}n", "expect": "gr\u{fc}n"})),
+        at("other", echo.address(), impatient(json!({"send": "\0\u{1}", "expect": "\0\u{2}"}))),
+    ])
+    .await;
+    for (name, expected) in
+        [("binary", WELL), ("utf-8", WELL), ("other", ["query", "unexpected_content", "-"])]
+    {
+        assert_eq!(failure(&seen[name]), expected, "{name}: {:#}", seen[name]);
+    }
+    assert_eq!(
+        told(&seen["other"], "message"),
+        "expected \"\\0\\u{2}\", received \"***\"",
+        "what is sent is secret"
+    );
 }
