@@ -468,6 +468,8 @@ async fn an_agent_without_room_says_so_and_ends() {
                 assert!(output.stderr.starts_with(told) && output.stderr.lines().count() == 1, "{output:?}");
                 without_room += 1;
             }
+            // Its thread had room, and what it holds had none.
+            None if output.stderr.starts_with("memory allocation of ") => {}
             // So little that its libraries have no room.
             Some(127) | None => assert_eq!(without_room, 0, "{output:?}"),
             Some(_) => panic!("{kib} KiB: {output:?}"),
