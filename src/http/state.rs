@@ -1,6 +1,7 @@
 //! What the endpoints read.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use bytes::Bytes;
@@ -20,6 +21,8 @@ struct Shared {
     snapshot: Arc<ArcSwap<Snapshot>>,
     /// The short answers, as they were last made.
     rendered: ArcSwapOption<Rendered>,
+    /// The two answers that there are to the question whether the agent itself works: no, and yes.
+    live: [Short; 2],
     service: String,
     environment: String,
     /// The body of `/health/config`; it cannot change while the agent runs.
@@ -44,6 +47,10 @@ impl State {
             clock,
             snapshot,
             rendered: ArcSwapOption::empty(),
+            live: [true, false].map(|runner_lost| {
+                let beating = Duration::ZERO;
+                Short::new(&verdict::live(Pulse { registry: beating, http: beating, runner_lost }))
+            }),
             service: plan.service().name().clone(),
             environment: plan.service().environment().clone(),
             config: Bytes::from(plan.effective().to_string()),
@@ -94,7 +101,7 @@ impl State {
     /// A short answer.
     pub(super) fn short(&self, question: Question) -> Short {
         match question {
-            Question::Live => Short::new(&self.live()),
+            Question::Live => self.0.live[usize::from(self.live().pass)].clone(),
             Question::Ready => self.rendered().ready.clone(),
             Question::Alb => self.rendered().alb.clone(),
             Question::Startup => self.rendered().startup.clone(),
