@@ -9,6 +9,10 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// Listens to what a stream receives.
 pub trait Tap: Unpin {
+    /// Whether it is to hear, too, what was received and not read when writing fails: who cuts a connection may have
+    /// said why before. The reader of the stream, who does not get it any more, has to be one that gives up then.
+    const LAST_WORDS: bool = false;
+
     /// These bytes were received. An error takes their place, and so ends the connection.
     fn hear(&mut self, bytes: &[u8]) -> io::Result<()>;
 
@@ -20,7 +24,7 @@ pub trait Tap: Unpin {
 }
 
 /// So much is still heard of a peer that has cut the connection while it was written to.
-const LAST_WORDS: usize = 1024;
+const LAST_WORDS_MAX: usize = 1024;
 
 /// A stream and who listens to it.
 #[derive(Debug)]
@@ -66,14 +70,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin, T: Tap> AsyncWrite for Tapped<S, T> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let result = ready!(Pin::new(&mut this.stream).poll_write(cx, data));
-        if result.is_err() {
-            // Who cut the connection may have said why before, and what was received can still be read.
-            let mut last = [0; LAST_WORDS];
+        if result.is_err() && T::LAST_WORDS {
+            let mut last = [0; LAST_WORDS_MAX];
             let mut last = ReadBuf::new(&mut last);
-            if let Poll::Ready(Ok(())) = Pin::new(&mut this.stream).poll_read(cx, &mut last)
-                && !last.filled().is_empty()
-            {
-                let _ = this.tap.hear(last.filled());
+            match Pin::new(&mut this.stream).poll_read(cx, &mut last) {
+                Poll::Ready(Ok(())) if !last.filled().is_empty() => {
+                    let _ = this.tap.hear(last.filled());
+                }
+                // Such as the alert that ended a TLS session.
+                Poll::Ready(Err(error)) => this.tap.ended(&error),
+                _ => {}
             }
         }
         Poll::Ready(result.inspect_err(|error| this.tap.ended(error)))
@@ -103,6 +109,8 @@ mod tests {
     }
 
     impl Tap for Ear {
+        const LAST_WORDS: bool = true;
+
         fn hear(&mut self, bytes: &[u8]) -> io::Result<()> {
             self.heard.extend_from_slice(bytes);
             match bytes.ends_with(b"no") {

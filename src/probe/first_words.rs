@@ -85,6 +85,8 @@ impl FirstWords {
 }
 
 impl Tap for FirstWords {
+    const LAST_WORDS: bool = true;
+
     /// An error where what begins here is something else.
     fn hear(&mut self, bytes: &[u8]) -> io::Result<()> {
         let mut words = self.words();

@@ -124,7 +124,8 @@ impl<'a> Info<'a> {
         }
     }
 
-    fn replication(&self) -> Option<RedisReplication> {
+    /// Its role, and how it stands to the others.
+    pub(super) fn replication(&self) -> Option<RedisReplication> {
         match self.text("role")? {
             "master" => {
                 let offset = self.number("master_repl_offset");

@@ -118,7 +118,7 @@ fn clients(bounds: &RedisBounds, info: &Info<'_>) -> Option<String> {
 /// A lost link has no bound: a replica without its primary is none. The rest is silence that grows.
 fn replication(bounds: &RedisBounds, info: &Info<'_>) -> Vec<String> {
     let bound = bounds.replication_lag().unwrap_or(Duration::MAX);
-    match info.details().replication {
+    match info.replication() {
         Some(RedisReplication::Replica { primary, link_up: Some(false), link_down_for, syncing, .. }) => {
             let primary = primary.map(|primary| format!(", {primary}")).unwrap_or_default();
             let link = match link_down_for {
