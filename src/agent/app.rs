@@ -109,7 +109,7 @@ pub async fn run(plan: Plan) -> Result<Ended, StartError> {
     let shared = Shared {
         clock,
         updates: updates.clone(),
-        network: Network::system(),
+        network: probe::network(&plan),
         stop: CancellationToken::new(),
     };
     let runners_stop = shared.stop.clone();

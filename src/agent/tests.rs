@@ -1,6 +1,7 @@
 //! Runners and registry together, over probes that do what a test wants: a panic or a hang in one touches no
 //! other. Time is tokio's paused clock, so minutes pass at once.
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -17,6 +18,7 @@ use crate::health::test_support::policy;
 use crate::health::{
     Failure, FailureKind, Observation, Outcome, Phase, Policy, Record, Snapshot, Status, verdict,
 };
+use crate::net::resolve::Settings;
 use crate::net::{Network, Trace};
 use crate::probe::Probe;
 
@@ -74,8 +76,9 @@ impl Bench {
         tokio::spawn(registry.run(|| {}));
         let losses: Vec<Losses> = records.iter().map(|_| Losses::default()).collect();
         let stop = CancellationToken::new();
+        let names = Settings { nameservers: Vec::new(), packets_per_second: NonZeroU32::MIN };
         let shared =
-            Shared { clock, updates: updates.clone(), network: Network::system(), stop: stop.clone() };
+            Shared { clock, updates: updates.clone(), network: Network::new(names), stop: stop.clone() };
         let mut runners = tokio::task::JoinSet::new();
         let mut counts = Vec::new();
         for (index, ((_, script), record)) in dependencies.into_iter().zip(records).enumerate() {

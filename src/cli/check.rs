@@ -71,7 +71,7 @@ fn checked(
         Exit::NotWell
     })?;
     let clock = Clock::start();
-    let network = Network::system();
+    let network = probe::network(&plan);
     let made = wanted.iter().map(|plan| check_one(plan, &network, clock));
     let checks = runtime.block_on(join_all(made));
     // Told once the goodbyes are said; what hangs then must not keep the command.

@@ -126,7 +126,7 @@ async fn wait(plan: &Plan, wanted: &[&Policy], arguments: &Arguments) -> Exit {
         names(wanted.iter().copied()),
         shown(arguments.timeout)
     ));
-    let network = Network::system();
+    let network = probe::network(plan);
     let (sender, mut seen) = mpsc::channel(16);
     let checking =
         watched.asked.clone().into_iter().map(|index| {

@@ -14,7 +14,8 @@ use super::duration::format_duration;
 use super::origin::Origin;
 use super::path::Path;
 use super::plan::{
-    HttpPlan, LogPlan, Nameserver, PostgresPlan, ProbePlan, RedisPlan, ServerPlan, ServicePlan, TlsPlan,
+    HttpPlan, LogPlan, Nameserver, PostgresPlan, ProbePlan, RedisPlan, ResolverPlan, ServerPlan, ServicePlan,
+    TlsPlan,
 };
 use super::secret::{REDACTED, Secret};
 use super::tree::Node;
@@ -51,6 +52,7 @@ pub(super) fn view(
     service: &ServicePlan,
     server: &ServerPlan,
     log: &LogPlan,
+    resolver: &ResolverPlan,
     defaults: &Checking,
     dependencies: &[Resolved],
     tree: &Node,
@@ -64,6 +66,13 @@ pub(super) fn view(
             "drain": format_duration(server.drain),
         },
         "log": {"filter": log.filter, "format": log.format.map(|format| format.as_str())},
+        "resolver": {
+            "nameservers": match resolver.nameservers.as_slice() {
+                [] => json!(["system"]),
+                servers => json!(servers.iter().map(ToString::to_string).collect::<Vec<_>>()),
+            },
+            "packets_per_second": resolver.packets_per_second,
+        },
         "defaults": checking(defaults),
         "dependencies": dependencies.iter().map(dependency).collect::<Vec<_>>(),
     });

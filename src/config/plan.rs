@@ -37,6 +37,7 @@ pub struct Plan {
     pub(in crate::config) service: ServicePlan,
     pub(in crate::config) server: ServerPlan,
     pub(in crate::config) log: LogPlan,
+    pub(in crate::config) resolver: ResolverPlan,
     pub(in crate::config) dependencies: Vec<DependencyPlan>,
     pub(in crate::config) warnings: Vec<String>,
     pub(in crate::config) view: View,
@@ -56,6 +57,11 @@ impl Plan {
     /// What is logged.
     pub fn log(&self) -> &LogPlan {
         &self.log
+    }
+
+    /// How names are resolved.
+    pub fn resolver(&self) -> &ResolverPlan {
+        &self.resolver
     }
 
     /// What is watched, in the order of the configuration; names are unique.
@@ -118,6 +124,16 @@ plan! {
         filter: String,
         /// How; `None`: text on a terminal, else JSON.
         format: Option<LogFormat>,
+    }
+}
+
+plan! {
+    /// How names are resolved.
+    ResolverPlan {
+        /// The servers to ask; empty: those of `/etc/resolv.conf`.
+        nameservers: Vec<SocketAddr>,
+        /// Packets to name servers per second at most, over all dependencies.
+        packets_per_second: NonZeroU32,
     }
 }
 
@@ -295,6 +311,16 @@ pub enum Nameserver {
     System,
     /// This one.
     At(SocketAddr),
+}
+
+impl Nameserver {
+    /// Its address; `None` for those of the system.
+    pub fn address(self) -> Option<SocketAddr> {
+        match self {
+            Self::System => None,
+            Self::At(address) => Some(address),
+        }
+    }
 }
 
 plan! {

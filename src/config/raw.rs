@@ -33,6 +33,8 @@ pub(super) struct Raw {
     pub(super) server: Option<RawServer>,
     /// What is logged.
     pub(super) log: Option<RawLog>,
+    /// How names are resolved.
+    pub(super) resolver: Option<RawResolver>,
     /// How dependencies are checked that do not say otherwise.
     pub(super) defaults: Option<RawChecking>,
     /// What is watched.
@@ -82,6 +84,20 @@ pub(super) struct RawLog {
     pub(super) filter: Option<String>,
     /// How a line looks; unset: `text` on a terminal, else `json`.
     pub(super) format: Option<LogFormat>,
+}
+
+/// `resolver`
+#[derive(Debug, Default, Derive, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawResolver {
+    /// Servers that names are asked of: `system`, those of `/etc/resolv.conf`; or addresses, with or without a port,
+    /// in their place. Its search list, and `/etc/hosts`, hold in either case.
+    #[schemars(length(min = 1, max = 8))]
+    pub(super) nameservers: Option<Vec<String>>,
+    /// Packets that are sent to name servers, at most, over all dependencies. A VPC's resolver drops what comes over
+    /// 1,024 a second from one task, the API's questions included.
+    #[schemars(range(min = 10, max = 1024))]
+    pub(super) packets_per_second: Option<u64>,
 }
 
 /// `defaults`, and the same fields in each dependency.
@@ -253,8 +269,9 @@ pub(super) struct RawDns {
     pub(super) query: Option<String>,
     /// The type of the records to ask for.
     pub(super) record: Option<RecordType>,
-    /// Servers to ask: `system`, or an address with or without a port.
-    #[schemars(length(min = 1))]
+    /// Servers to ask: `system`, as the dependencies' names are resolved; or addresses, with or without a port, which
+    /// are asked for the name as it is.
+    #[schemars(length(min = 1, max = 8))]
     pub(super) nameservers: Option<Vec<String>>,
     /// What the answer must hold.
     pub(super) expect: Option<RawDnsExpect>,
@@ -264,9 +281,10 @@ pub(super) struct RawDns {
 #[derive(Debug, Default, Derive, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawDnsExpect {
-    /// Networks, or single addresses, in which every address must lie; for `A` and `AAAA`.
+    /// Networks, or single addresses, in which every address must lie that any of the servers gives; for `A` and
+    /// `AAAA`.
     pub(super) addresses: Option<Vec<String>>,
-    /// Records that the answer must have at least.
+    /// Records that each server's answer must have at least.
     #[schemars(range(min = 1, max = 100))]
     pub(super) min: Option<u64>,
 }

@@ -28,7 +28,7 @@ pub mod window;
 
 pub use dependency::{DependencyName, Impact, Kind, Policy, Scope};
 pub use failure_kind::FailureKind;
-pub use observation::{Details, Observation, PoolStats, TlsDetails};
+pub use observation::{Details, Observation, PoolStats, ResolverStats, TlsDetails};
 pub use outcome::{Check, CheckId, Failure, Outcome, Phase, PhaseTimes};
 pub use record::Record;
 pub use snapshot::{DependencyView, ServiceStatus, Snapshot, Status};

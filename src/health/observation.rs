@@ -164,18 +164,20 @@ pub struct DnsDetails {
     pub records: Vec<String>,
     /// The addresses among them.
     pub addresses: Vec<IpAddr>,
+    /// The names that the name is an alias of, in the order of the answer.
+    pub aliases: Vec<String>,
     /// The shortest time to live in the answer, in seconds.
     pub ttl_seconds: Option<u32>,
-    /// What each server that was asked by name answered.
+    /// What each server answered, in the order of the configuration.
     pub by_nameserver: Vec<NameserverAnswer>,
 }
 
 /// One name server's answer.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NameserverAnswer {
-    /// The server asked.
-    pub server: SocketAddr,
-    /// Its records, sorted, or why there are none.
+    /// The server asked; `None`: those of the system.
+    pub server: Option<SocketAddr>,
+    /// Its records, or why there are none.
     pub records: Result<Vec<String>, String>,
     /// How long it took.
     pub duration: Duration,
@@ -227,6 +229,23 @@ pub struct PoolStats {
     pub closed: u64,
     /// Of those, ended because they were broken.
     pub errors: u64,
+}
+
+/// What all look-ups of names have cost since the start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ResolverStats {
+    /// Packets sent to name servers.
+    pub packets: u64,
+    /// Look-ups answered by what somebody else had asked at the same time, or up to a second before.
+    pub shared: u64,
+    /// Look-ups that waited because the packets allowed were used up…
+    pub waited: u64,
+    /// …and for how long, all together.
+    pub waited_for: Duration,
+    /// Look-ups answered by an answer of the last half a minute, because the packets were used up.
+    pub kept: u64,
+    /// Look-ups refused because they would have waited too long.
+    pub refused: u64,
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! What all connections of a process share.
 
-use super::resolve::Resolver;
+use super::resolve::{self, Resolver};
 use super::tls::Connectors;
 
 /// What all dialers of a process share: the system's resolver, and TLS connectors with the authorities that they
@@ -12,9 +12,9 @@ pub struct Network {
 }
 
 impl Network {
-    /// Resolves as the system does.
-    pub fn system() -> Self {
-        Self { resolver: Resolver::system(), connectors: Connectors::default() }
+    /// Resolves names as these settings say.
+    pub fn new(resolver: resolve::Settings) -> Self {
+        Self { resolver: Resolver::system(resolver), connectors: Connectors::default() }
     }
 
     /// Resolves names.

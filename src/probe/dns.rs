@@ -1,4 +1,9 @@
 //! A name: it resolves, by every server that was named, to what is expected.
+//!
+//! All servers are asked at once. Whoever uses the name asks any of them: so what one answers has to be what is
+//! expected, and where they disagree, or one has no answer, that is told even though another one has.
+
+mod compare;
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -13,26 +18,43 @@ use crate::health::observation::{DnsDetails, NameserverAnswer};
 use crate::health::{Details, Failure, FailureKind, Observation, Outcome, Phase};
 use crate::net::Trace;
 use crate::net::resolve::{Records, Resolver};
+use compare::{Lately, listed};
 
 pub(super) struct Dns {
     plan: DnsPlan,
     record: rr::RecordType,
-    /// Whom to ask: the system's servers have no address of their own here.
-    servers: Vec<(Option<SocketAddr>, Resolver)>,
+    servers: Vec<Server>,
+}
+
+/// Somebody to ask.
+struct Server {
+    /// The system's servers have no address of their own here.
+    address: Option<SocketAddr>,
+    resolver: Resolver,
+    /// What it answered lately.
+    lately: Lately,
+}
+
+impl Server {
+    fn name(&self) -> String {
+        self.address.map_or_else(|| "the system's name servers".to_owned(), |address| address.to_string())
+    }
 }
 
 /// What one server came to.
 struct Answer {
-    server: Option<SocketAddr>,
     result: Result<Records, Failure>,
     duration: Duration,
 }
 
 impl Dns {
     pub(super) fn new(plan: &DnsPlan, system: &Resolver) -> Result<Self, Failure> {
-        let servers = plan.nameservers().iter().map(|server| match server {
-            Nameserver::System => Ok((None, system.clone())),
-            Nameserver::At(address) => Ok((Some(*address), Resolver::servers(&[*address])?)),
+        let servers = plan.nameservers().iter().map(|server| {
+            let (address, resolver) = match server {
+                Nameserver::System => (None, system.clone()),
+                Nameserver::At(address) => (Some(*address), system.asking(*address)?),
+            };
+            Ok(Server { address, resolver, lately: Lately::default() })
         });
         let record = match plan.record() {
             RecordType::A => rr::RecordType::A,
@@ -44,68 +66,90 @@ impl Dns {
         Ok(Self { servers: servers.collect::<Result<_, Failure>>()?, plan: plan.clone(), record })
     }
 
-    async fn ask(&self, deadline: Deadline, trace: &mut Trace) -> Outcome {
-        let asking = self.servers.iter().map(|(server, resolver)| self.ask_one(*server, resolver, deadline));
+    async fn ask(&mut self, deadline: Deadline, trace: &mut Trace) -> Outcome {
+        let asking = self.servers.iter().map(|server| self.ask_one(server, deadline));
         let all = async { Ok(join_all(asking).await) };
         // Each question ends by the deadline itself, so that one silent server does not hide the others.
         let answers = trace.phase(Phase::Dns, deadline.later(Duration::from_millis(50)), all).await?;
-        let mut warnings = Vec::new();
-        let mut by_nameserver = Vec::new();
-        let mut first: Option<Records> = None;
-        let mut failure: Option<Failure> = None;
-        for Answer { server, result, duration } in answers {
-            if let Some(server) = server {
-                let records = match &result {
-                    Ok(found) => Ok(sorted(&found.data)),
-                    Err(failure) => Err(failure.to_string()),
-                };
-                by_nameserver.push(NameserverAnswer { server, records, duration });
-            }
-            let who = server.map_or("the system's name servers".to_owned(), |server| server.to_string());
-            match (result, &first) {
-                (Ok(found), None) => first = Some(found),
-                (Ok(found), Some(first)) if sorted(&found.data) != sorted(&first.data) => {
-                    warnings.push(format!("{who} answers otherwise: {}", found.data.join(", ")));
-                }
-                (Ok(_), Some(_)) => {}
-                (Err(failed), _) => {
-                    warnings.push(format!("{who}: {}", failed.message));
-                    failure.get_or_insert(failed);
-                }
+        for (server, answer) in self.servers.iter_mut().zip(&answers) {
+            if let Ok(found) = &answer.result {
+                server.lately.note(&found.data);
             }
         }
-        let Some(found) = first else {
-            return Err(failure.unwrap_or_else(|| {
-                Failure::new(Phase::Dns, FailureKind::Internal, "no name server was asked")
-            }));
-        };
-        self.expected(&found)?;
-        trace.resolved.clone_from(&found.addresses);
-        let Records { data, addresses, ttl_seconds } = found;
-        let details = Details::Dns(DnsDetails { records: data, addresses, ttl_seconds, by_nameserver });
-        Ok(Observation { warnings, details })
+        self.judge(answers, trace)
     }
 
-    async fn ask_one(&self, server: Option<SocketAddr>, resolver: &Resolver, deadline: Deadline) -> Answer {
+    async fn ask_one(&self, server: &Server, deadline: Deadline) -> Answer {
         let watch = Stopwatch::start();
-        let query = resolver.records(self.plan.query(), self.record);
+        let query = server.resolver.records(self.plan.query(), self.record);
         let result = tokio::time::timeout_at(deadline.instant(), query).await.unwrap_or_else(|_| {
             let message = format!("no answer for {} within {:.1?}", self.plan.query(), watch.elapsed());
             Err(Failure::new(Phase::Dns, FailureKind::DnsTimeout, message))
         });
-        Answer { server, result, duration: watch.elapsed() }
+        Answer { result, duration: watch.elapsed() }
     }
 
-    fn expected(&self, found: &Records) -> Result<(), Failure> {
-        let unexpected =
-            |message: String| Err(Failure::new(Phase::Dns, FailureKind::DnsUnexpectedAnswer, message));
+    fn judge(&self, answers: Vec<Answer>, trace: &mut Trace) -> Outcome {
+        let by_nameserver = self.servers.iter().zip(&answers).map(|(server, answer)| NameserverAnswer {
+            server: server.address,
+            records: match &answer.result {
+                Ok(found) => Ok(found.data.clone()),
+                Err(failure) => Err(failure.message.clone()),
+            },
+            duration: answer.duration,
+        });
+        let by_nameserver = by_nameserver.collect();
+        let mut warnings = Vec::new();
+        let mut failures = Vec::new();
+        let mut unexpected = None;
+        let mut first: Option<(&Server, Records)> = None;
+        for (server, Answer { result, .. }) in self.servers.iter().zip(answers) {
+            let found = match result {
+                Ok(found) => found,
+                Err(failure) => {
+                    failures.push((server, failure));
+                    continue;
+                }
+            };
+            unexpected = unexpected.or_else(|| self.unexpected(server, &found).err());
+            match &first {
+                None => first = Some((server, found)),
+                Some((other, _)) if !server.lately.agrees_with(&other.lately) => {
+                    warnings.push(format!(
+                        "{} answers otherwise: {}; and {}: {}",
+                        server.name(),
+                        listed(&found.data),
+                        other.name(),
+                        listed(&other.lately.newest())
+                    ));
+                }
+                Some(_) => {}
+            }
+        }
+        let Some((_, found)) = first else { return Err(nobody_knows(failures)) };
+        let Records { data, addresses, ttl_seconds, aliases } = found;
+        trace.resolved.clone_from(&addresses);
+        if let Some(unexpected) = unexpected {
+            return Err(unexpected);
+        }
+        warnings.extend(
+            failures.iter().map(|(server, failure)| format!("{}: {}", server.name(), failure.message)),
+        );
+        let details = DnsDetails { records: data, addresses, aliases, ttl_seconds, by_nameserver };
+        Ok(Observation { warnings, details: Details::Dns(details) })
+    }
+
+    fn unexpected(&self, server: &Server, found: &Records) -> Result<(), Failure> {
+        let unexpected = |what: String| {
+            let message = self.by(server, format!("{} {what}", self.plan.query()));
+            Err(Failure::new(Phase::Dns, FailureKind::DnsUnexpectedAnswer, message))
+        };
         let least = self.plan.expect_min().get();
         if found.data.len() < least as usize {
+            let record = self.plan.record();
             return unexpected(format!(
-                "{} has {} {} record(s), expected at least {least}",
-                self.plan.query(),
-                found.data.len(),
-                self.plan.record()
+                "has {} {record} record(s), expected at least {least}",
+                found.data.len()
             ));
         }
         let networks = self.plan.expect_addresses();
@@ -114,21 +158,46 @@ impl Dns {
         match outside {
             Some(address) if !networks.is_empty() => {
                 let networks: Vec<String> = networks.iter().map(ToString::to_string).collect();
-                unexpected(format!(
-                    "{} resolves to {address}, which is not in {}",
-                    self.plan.query(),
-                    networks.join(", ")
-                ))
+                unexpected(format!("resolves to {address}, which is not in {}", networks.join(", ")))
             }
             _ => Ok(()),
         }
     }
+
+    /// What a server said, with its name where there is more than the system.
+    fn by(&self, server: &Server, message: String) -> String {
+        match server.address {
+            None if self.servers.len() == 1 => message,
+            _ => format!("{}: {message}", server.name()),
+        }
+    }
 }
 
-fn sorted(records: &[String]) -> Vec<String> {
-    let mut records = records.to_vec();
-    records.sort_unstable();
-    records
+/// One failure for all servers: the one that says most about a server and least about the name, because a name
+/// is missing only where everybody says so; and what each of them said.
+fn nobody_knows(failures: Vec<(&Server, Failure)>) -> Failure {
+    let alone_with_the_system = matches!(failures.as_slice(), [(server, _)] if server.address.is_none());
+    let said: Vec<String> =
+        failures.iter().map(|(server, failure)| format!("{}: {}", server.name(), failure.message)).collect();
+    let told = failures
+        .into_iter()
+        .map(|(_, failure)| failure)
+        .reduce(|first, next| if weight(&next) > weight(&first) { next } else { first });
+    match told {
+        Some(failure) if alone_with_the_system => failure,
+        Some(failure) => Failure { message: said.join("; "), ..failure },
+        None => Failure::new(Phase::Dns, FailureKind::Internal, "no name server was asked"),
+    }
+}
+
+/// How much a failure says about a server rather than about the name.
+fn weight(failure: &Failure) -> u8 {
+    match (failure.kind, failure.code.as_deref()) {
+        (FailureKind::DnsTimeout, _) => 3,
+        (FailureKind::DnsNotFound, Some("NXDOMAIN")) => 0,
+        (FailureKind::DnsNotFound, _) => 1,
+        _ => 2,
+    }
 }
 
 impl Probe for Dns {

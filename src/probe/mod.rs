@@ -22,9 +22,11 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 
 use crate::clock::Deadline;
+use crate::config::Plan;
 use crate::config::plan::{DependencyPlan, ProbePlan, TlsPlan, Verify};
 use crate::health::time::millis;
 use crate::health::{Failure, FailureKind, Outcome};
+use crate::net::resolve;
 use crate::net::{Dialer, Limits, Network, Target, Tls, Trace, Verification};
 use password::Password;
 
@@ -41,6 +43,15 @@ pub trait Probe: Send {
 
 /// How long a polite end may take.
 const GOODBYE: Duration = Duration::from_secs(1);
+
+/// What all probes of a process share.
+pub fn network(plan: &Plan) -> Network {
+    let resolver = plan.resolver();
+    Network::new(resolve::Settings {
+        nameservers: resolver.nameservers().clone(),
+        packets_per_second: *resolver.packets_per_second(),
+    })
+}
 
 /// The probe of a dependency; `None` for one that is disabled and has no target.
 pub fn build(plan: &DependencyPlan, network: &Network) -> Result<Option<Box<dyn Probe>>, Failure> {

@@ -101,6 +101,7 @@ impl Discreet {
             Details::Dns(seen) => {
                 seen.addresses.truncate(LIST_MAX);
                 shorten(&mut seen.records);
+                shorten(&mut seen.aliases);
                 for answer in &mut seen.by_nameserver {
                     match &mut answer.records {
                         Ok(records) => shorten(records),

@@ -7,7 +7,6 @@ use serde_json::json;
 use sickbay::clock::{Clock, Stopwatch};
 use sickbay::config::{self, Env, Overrides, Sources};
 use sickbay::health::circuit::Permit;
-use sickbay::net::Network;
 use sickbay::probe::check::{self, Loudness};
 use sickbay::probe::{self};
 use tokio_postgres::NoTls;
@@ -34,7 +33,7 @@ pub async fn rows() -> Vec<Row> {
     let plan = plan(&folder, &server);
     let dependency =
         plan.dependencies().iter().find(|it| it.policy().name.as_str() == "measured").expect("it");
-    let mut probe = probe::build(dependency, &Network::system()).expect("a probe").expect("enabled");
+    let mut probe = probe::build(dependency, &probe::network(&plan)).expect("a probe").expect("enabled");
     let policy = Arc::clone(dependency.policy());
     let clock = Clock::start();
 

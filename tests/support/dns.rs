@@ -1,12 +1,17 @@
-//! A name server for the zone `test.`, and one that only ever fails.
+//! A name server for the zone `test.`, one that only ever fails, and one that says whatever a test wants.
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::process::Command;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use hickory_resolver::proto::op::{Message, OpCode};
+use hickory_resolver::proto::rr::rdata::{A, AAAA, CNAME, TXT};
+use hickory_resolver::proto::rr::{Name, RData, Record as Answer};
 use rustix::process::Signal;
-use tokio::net::UdpSocket;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::task::JoinHandle;
 
 use super::ports;
@@ -205,6 +210,159 @@ impl FailingDns {
 impl Drop for FailingDns {
     fn drop(&mut self) {
         self.task.abort();
+    }
+}
+
+/// A name server that says whatever a test wants, byte for byte.
+#[derive(Debug)]
+pub struct ScriptedDns {
+    address: SocketAddr,
+    asked: Arc<Mutex<Vec<Asked>>>,
+    tasks: [JoinHandle<()>; 2],
+}
+
+/// A question that came in.
+#[derive(Debug, Clone)]
+pub struct Asked {
+    /// The whole message.
+    pub message: Message,
+    /// The name, with its final dot.
+    pub name: String,
+    /// `A`, `AAAA`, …
+    pub record: String,
+    /// Whether it came by TCP.
+    pub tcp: bool,
+    /// How many came before it.
+    pub earlier: usize,
+}
+
+impl Asked {
+    /// An answer to it with these records and a time to live of five seconds; with none, it has no data.
+    pub fn answer(&self, data: impl IntoIterator<Item = RData>) -> Message {
+        let name = self.message.queries[0].name();
+        self.records(data.into_iter().map(|data| Answer::from_rdata(name.clone(), 5, data)))
+    }
+
+    /// An answer to it with these records, whatever their names.
+    pub fn records(&self, records: impl IntoIterator<Item = Answer>) -> Message {
+        let mut answer = Message::response(self.message.metadata.id, OpCode::Query);
+        answer.queries = self.message.queries.clone();
+        answer.answers.extend(records);
+        answer
+    }
+}
+
+/// An address, as data.
+pub fn data(ip: &str) -> RData {
+    match ip.parse().expect("an IP address") {
+        IpAddr::V4(ip) => RData::A(A(ip)),
+        IpAddr::V6(ip) => RData::AAAA(AAAA(ip)),
+    }
+}
+
+/// A text, as data.
+pub fn text(text: &str) -> RData {
+    // A string in a TXT record has 255 bytes at most.
+    let strings = text.as_bytes().chunks(255).map(|bytes| String::from_utf8_lossy(bytes).into_owned());
+    RData::TXT(TXT::new(strings.collect()))
+}
+
+/// A record that makes one name an alias of another; both with their final dots.
+pub fn alias(name: &str, target: &str) -> Answer {
+    let [name, target] = [name, target].map(|name| Name::from_ascii(name).expect("a name"));
+    Answer::from_rdata(name, 5, RData::CNAME(CNAME(target)))
+}
+
+impl ScriptedDns {
+    /// Starts one, by UDP and TCP on the same port. What `says` makes of a question is sent back; nothing, where
+    /// it makes nothing of it.
+    pub async fn start(says: impl Fn(&Asked) -> Option<Message> + Send + Sync + 'static) -> Self {
+        Self::raw(move |asked| says(asked).map(|message| message.to_vec().expect("a sound message"))).await
+    }
+
+    /// The same with bytes.
+    pub async fn raw(says: impl Fn(&Asked) -> Option<Vec<u8>> + Send + Sync + 'static) -> Self {
+        let (udp, tcp) = both_sockets().await;
+        let address = udp.local_addr().expect("its address");
+        let log = Arc::new(Mutex::new(Vec::<Asked>::new()));
+        let noted = Arc::clone(&log);
+        let says = Arc::new(move |bytes: &[u8], tcp| {
+            let message = Message::from_vec(bytes).ok()?;
+            let query = message.queries.first()?.clone();
+            let mut log = noted.lock().unwrap_or_else(PoisonError::into_inner);
+            let asked = Asked {
+                message,
+                name: query.name().to_string(),
+                record: query.query_type().to_string(),
+                tcp,
+                earlier: log.len(),
+            };
+            log.push(asked.clone());
+            drop(log);
+            says(&asked)
+        });
+        let by_udp = Arc::clone(&says);
+        let tasks = [
+            tokio::spawn(async move {
+                let mut message = [0; 1_232];
+                while let Ok((length, client)) = udp.recv_from(&mut message).await {
+                    if let Some(answer) = by_udp(&message[..length], false) {
+                        let _ = udp.send_to(&answer, client).await;
+                    }
+                }
+            }),
+            tokio::spawn(async move {
+                while let Ok((stream, _)) = tcp.accept().await {
+                    let says = Arc::clone(&says);
+                    tokio::spawn(converse(stream, move |bytes| says(bytes, true)));
+                }
+            }),
+        ];
+        Self { address, asked: log, tasks }
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// What it was asked, oldest first.
+    pub fn asked(&self) -> Vec<Asked> {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Drop for ScriptedDns {
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(JoinHandle::abort);
+    }
+}
+
+async fn both_sockets() -> (UdpSocket, TcpListener) {
+    for _ in 0..TRIES {
+        let tcp = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port");
+        let address = tcp.local_addr().expect("its address");
+        if let Ok(udp) = UdpSocket::bind(address).await {
+            return (udp, tcp);
+        }
+    }
+    panic!("no port is free for both UDP and TCP");
+}
+
+/// Over TCP each message comes with its length before it (RFC 1035, 4.2.2).
+async fn converse(mut stream: TcpStream, says: impl Fn(&[u8]) -> Option<Vec<u8>>) {
+    while let Ok(length) = stream.read_u16().await {
+        let mut message = vec![0; length.into()];
+        if stream.read_exact(&mut message).await.is_err() {
+            return;
+        }
+        if let Some(answer) = says(&message) {
+            let length = u16::try_from(answer.len()).expect("a message that fits");
+            let framed = [length.to_be_bytes().as_slice(), &answer].concat();
+            if stream.write_all(&framed).await.is_err() {
+                return;
+            }
+        }
     }
 }
 

@@ -150,9 +150,13 @@ fn allow_substitution(schema: &mut Map<String, Value>) {
 /// Adds the defaults that hold where nothing is said: in the sections, in what every dependency has, in each kind.
 fn set_defaults(schema: &mut Value) {
     let sections = compiled_in();
-    for (section, name) in
-        [("service", "service"), ("server", "server"), ("log", "log"), ("defaults", "checking")]
-    {
+    for (section, name) in [
+        ("service", "service"),
+        ("server", "server"),
+        ("log", "log"),
+        ("resolver", "resolver"),
+        ("defaults", "checking"),
+    ] {
         set_defaults_of(schema, name, &sections[section]);
     }
     set_defaults_of(schema, "dependency", &json!({"enabled": true, "depends_on": []}));

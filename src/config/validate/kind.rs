@@ -3,21 +3,17 @@
 //! A target that is not named is no error here: its fields are listed as missing, and the dependency decides
 //! whether that disables it. What stands in the plan for them meanwhile is never used.
 
+mod dns;
 mod http;
 mod redis;
 
-use std::net::{IpAddr, SocketAddr};
-
-use ipnet::IpNet;
+pub(super) use dns::nameservers;
 
 use super::cursor::Cursor;
 use super::tls::{root_cert, tls};
 use crate::config::errors::{ConfigError, Errors};
-use crate::config::host;
 use crate::config::origin::Origin;
-use crate::config::plan::{
-    DnsPlan, Nameserver, PostgresPlan, ProbePlan, RECEIVED_MAX, RecordType, Role, SslMode, TcpPlan,
-};
+use crate::config::plan::{PostgresPlan, ProbePlan, RECEIVED_MAX, Role, SslMode, TcpPlan};
 use crate::config::raw::{RawDns, RawHttp, RawPostgres, RawRedis, RawTcp};
 use crate::config::tree::{Content, Map, Node};
 use crate::health::Kind;
@@ -50,7 +46,7 @@ pub(super) fn asked(raw: RawKind, used: bool, at: &Cursor<'_>, warnings: &mut Ve
     match raw {
         RawKind::Postgres(raw) => postgres(raw, used, at),
         RawKind::Redis(raw) => redis::redis(raw, used, at),
-        RawKind::Dns(raw) => dns(raw, at),
+        RawKind::Dns(raw) => dns::dns(raw, at),
         RawKind::Tcp(raw) => tcp(raw, used, at),
         RawKind::Http(raw) => http::http(raw, used, at, warnings),
     }
@@ -128,70 +124,4 @@ fn expected(raw: Option<String>, at: &Cursor<'_>) -> Option<String> {
         at.refuse(ConfigError::new("the text is longer than what is looked at of an answer").allowed(most));
     }
     Some(expected)
-}
-
-fn dns(raw: RawDns, at: &Cursor<'_>) -> Asked {
-    let mut missing = Vec::new();
-    let query = said(raw.query).map(|query| name(query, &at.key("query")));
-    let record = raw.record.unwrap_or(RecordType::A);
-    let servers_at = at.key("nameservers");
-    let servers = raw.nameservers.unwrap_or_else(|| vec!["system".to_owned()]);
-    if servers_at.empty_list() {
-        servers_at
-            .refuse(ConfigError::new("the list is empty").allowed("at least one of `system` or an address"));
-    }
-    let nameservers = servers_at.elements(servers).filter_map(|(at, text)| nameserver(&text, &at));
-    let expect = raw.expect.unwrap_or_default();
-    let addresses_at = at.key("expect").key("addresses");
-    let addresses = expect.addresses.unwrap_or_default();
-    if !addresses.is_empty() && !matches!(record, RecordType::A | RecordType::Aaaa) {
-        let what = format!("a record of type {record} has no addresses");
-        addresses_at.refuse(ConfigError::new(what).advice("ask for `A` or `AAAA`, or remove the networks"));
-    }
-    let plan = DnsPlan {
-        query: take(query, "query", &mut missing),
-        record,
-        nameservers: nameservers.collect(),
-        expect_addresses: addresses_at
-            .elements(addresses)
-            .filter_map(|(at, text)| network(&text, &at))
-            .collect(),
-        expect_min: at.key("expect").key("min").number(expect.min.unwrap_or(1), 1..=100),
-    };
-    Asked { probe: ProbePlan::Dns(plan), host: None, missing }
-}
-
-fn name(query: String, at: &Cursor<'_>) -> String {
-    if host::address(&query).is_some() {
-        let what = format!("{} is an address and no name", at.shown(&query));
-        at.refuse(ConfigError::new(what).allowed("a name to resolve"));
-        return query;
-    }
-    at.host(query)
-}
-
-fn nameserver(text: &str, at: &Cursor<'_>) -> Option<Nameserver> {
-    let server = match text {
-        "system" => Some(Nameserver::System),
-        _ => text
-            .parse::<SocketAddr>()
-            .ok()
-            .or_else(|| text.parse::<IpAddr>().ok().map(|ip| SocketAddr::new(ip, 53)))
-            .map(Nameserver::At),
-    };
-    if server.is_none() {
-        let what = format!("{} is no name server", at.shown_address(text));
-        at.refuse(ConfigError::new(what).allowed("`system`, or an IP address with or without a port"));
-    }
-    server
-}
-
-/// A network, or one address as a network of itself.
-fn network(text: &str, at: &Cursor<'_>) -> Option<IpNet> {
-    let network = text.parse().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from));
-    if network.is_none() {
-        let what = format!("{} is no network", at.shown(text));
-        at.refuse(ConfigError::new(what).allowed("a network such as `10.0.0.0/8`, or an address"));
-    }
-    network
 }

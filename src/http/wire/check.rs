@@ -185,11 +185,12 @@ fn dns(seen: &DnsDetails) -> Value {
             Ok(records) => json!({ "records": records, "duration_ms": millis(answer.duration) }),
             Err(error) => json!({ "error": error, "duration_ms": millis(answer.duration) }),
         };
-        (answer.server.to_string(), said)
+        (answer.server.map_or_else(|| "system".to_owned(), |server| server.to_string()), said)
     });
     json!({
         "records": seen.records,
         "addresses": seen.addresses.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "aliases": seen.aliases,
         "ttl_seconds": seen.ttl_seconds,
         "by_nameserver": by_nameserver.collect::<Map<_, _>>(),
     })

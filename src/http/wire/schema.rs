@@ -105,6 +105,7 @@ const DETAILS: &[(Kind, &[(&str, &str)])] = &[
         &[
             ("records", "strings"),
             ("addresses", "strings"),
+            ("aliases", "strings"),
             ("ttl_seconds", "integer?"),
             ("by_nameserver", "object"),
         ],

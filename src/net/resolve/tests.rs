@@ -5,8 +5,7 @@ use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use hickory_resolver::config::ResolverOpts;
-use hickory_resolver::proto::op::{Message, OpCode};
+use hickory_resolver::proto::op::{Message, OpCode, ResponseCode};
 use hickory_resolver::proto::rr::rdata::{A, AAAA};
 use hickory_resolver::proto::rr::{RData, Record};
 use tokio::net::UdpSocket;
@@ -61,6 +60,10 @@ async fn server(says: impl Fn(&str, RecordType) -> Says + Send + 'static) -> (So
     (address, asked)
 }
 
+fn budget() -> Arc<Budget> {
+    Arc::new(Budget::new(NonZeroU32::MAX))
+}
+
 /// Looks a name up as a host would whose resolv.conf has this server and these suffixes.
 async fn look_up(name: &str, server: SocketAddr, search: &[&str]) -> Result<Records, Failure> {
     let mut udp = ConnectionConfig::udp();
@@ -70,8 +73,7 @@ async fn look_up(name: &str, server: SocketAddr, search: &[&str]) -> Result<Reco
     let mut options = ResolverOpts::default();
     options.timeout = Duration::from_millis(100);
     let config = ResolverConfig::from_parts(None, search, servers);
-    let lookups = Lookups::new(config, options).unwrap();
-    lookups.by_search(name, "address", |name| lookups.addresses(name)).await
+    Lookups::new(config, options, budget()).unwrap().addresses(name).await
 }
 
 /// What a look-up of `db.corp.example` fails by, with the search list of a VPC.
@@ -165,7 +167,7 @@ fn the_domain_of_the_host_only_stands_in_for_a_search_list() {
         let names = search.iter().map(|suffix| Name::from_utf8(suffix).unwrap()).collect();
         let domain = Some(Name::from_utf8("host.test.").unwrap());
         let config = ResolverConfig::from_parts(domain, names, Vec::new());
-        let search = Lookups::new(config, ResolverOpts::default()).unwrap().search;
+        let search = Lookups::new(config, ResolverOpts::default(), budget()).unwrap().search;
         search.iter().map(ToString::to_string).collect::<Vec<_>>()
     };
     assert_eq!(suffixes(&["right.test."]), ["right.test."]);

@@ -1,0 +1,289 @@
+//! How names are asked for: with a search list, in both address families, and what the errors mean.
+
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future;
+use hickory_resolver::Resolver;
+use hickory_resolver::config::{ResolveHosts, ResolverConfig, ResolverOpts};
+use hickory_resolver::net::{DnsError, NetError, NoRecords};
+use hickory_resolver::proto::op::ResponseCode;
+use hickory_resolver::proto::rr::{Name, RecordType};
+
+use super::FAMILIES;
+use super::budget::Budget;
+use super::metered::{CutAnswers, Metered};
+use super::records::Records;
+use crate::health::{Failure, FailureKind, Phase};
+
+/// A query is repeated after this long without an answer, whatever `resolv.conf` says: its customary five
+/// seconds would leave a check of ten no second try.
+const RETRANSMIT: Duration = Duration::from_secs(2);
+
+/// Where one family has an answer, the other is waited for this much longer: some resolvers drop questions for
+/// IPv6.
+const SECOND_FAMILY: Duration = Duration::from_millis(300);
+
+/// What a name is asked for with.
+pub(super) struct Lookups {
+    resolver: Resolver<Metered>,
+    cut: CutAnswers,
+    budget: Arc<Budget>,
+    /// Suffixes that a short name is tried with.
+    pub(super) search: Vec<Name>,
+    /// A name with fewer dots than this is short.
+    ndots: usize,
+}
+
+/// The name that was asked for in the end, and what was wrong with the answer.
+struct Unanswered {
+    name: Name,
+    error: NetError,
+}
+
+impl Lookups {
+    pub(super) fn new(
+        config: ResolverConfig,
+        mut options: ResolverOpts,
+        budget: Arc<Budget>,
+    ) -> Result<Self, Failure> {
+        // As libc has it, the host's own domain only stands in for a search list.
+        let search = match config.search() {
+            [] => config.domain().into_iter().cloned().collect(),
+            search => search.to_vec(),
+        };
+        let ndots = options.ndots;
+        options.cache_size = 0;
+        options.timeout = options.timeout.min(RETRANSMIT);
+        options.use_hosts_file = ResolveHosts::Never;
+        // Some servers refuse it. What is too long without it comes over TCP.
+        options.edns0 = false;
+        let sockets = Metered::new(Arc::clone(&budget));
+        let cut = sockets.cut_answers();
+        let builder = Resolver::builder_with_config(config, sockets);
+        let resolver = builder.with_options(options).build().map_err(|error| {
+            Failure::new(Phase::Dns, FailureKind::Internal, format!("the resolver cannot be made: {error}"))
+        })?;
+        Ok(Self { resolver, cut, budget, search, ndots })
+    }
+
+    /// The addresses of a name, found by the search list.
+    pub(super) async fn addresses(&self, name: &str) -> Result<Records, Failure> {
+        self.by_search(name, "address", 2, |name| self.both_families(name)).await
+    }
+
+    /// The records of one type, found by the search list.
+    pub(super) async fn records(&self, name: &str, record: RecordType) -> Result<Records, Failure> {
+        self.by_search(name, &record.to_string(), 1, |name| self.records_of(name, record)).await
+    }
+
+    async fn records_of(&self, name: Name, record: RecordType) -> Result<Records, NetError> {
+        let found = self.resolver.lookup(name, record).await?;
+        Ok(Records::of(&found, |kind| kind == record))
+    }
+
+    /// Asks for a name and, where it does not exist, for the name with the suffixes of the search list, in the
+    /// order of resolv.conf(5); each takes so many `questions`. A server's failure is remembered: where nothing
+    /// is found after it, what is not known to be missing is not called missing.
+    async fn by_search<F>(
+        &self,
+        name: &str,
+        what: &str,
+        questions: u32,
+        ask: impl Fn(Name) -> F,
+    ) -> Result<Records, Failure>
+    where
+        F: Future<Output = Result<Records, NetError>>,
+    {
+        let mut first: Option<Unanswered> = None;
+        for candidate in self.candidates(name)? {
+            self.budget.admit(questions).await?;
+            let cut_before = self.cut.count();
+            let error = match ask(candidate.clone()).await {
+                Ok(found) if found.data.is_empty() => return Err(no_data(name, what)),
+                Ok(found) => return Ok(found),
+                Err(error) => error,
+            };
+            // What does not answer for one suffix does not for the next one either, and each takes seconds.
+            let silent = matches!(error, NetError::Timeout);
+            if self.cut.count() != cut_before
+                && let Some(failure) = too_long(name, &error)
+            {
+                return Err(failure);
+            }
+            if first.as_ref().is_none_or(|first| rank(&error) > rank(&first.error)) {
+                first = Some(Unanswered { name: candidate, error });
+            }
+            if silent {
+                break;
+            }
+        }
+        Err(match first {
+            Some(Unanswered { name: asked, error }) if rank(&error) == NO_DATA && what != ALIAS => {
+                match self.records_of(asked.clone(), RecordType::CNAME).await {
+                    Ok(Records { data, .. }) if !data.is_empty() => leads_nowhere(name, &data, what),
+                    _ => failure(name, &asked, what, &error),
+                }
+            }
+            Some(Unanswered { name: asked, error }) => failure(name, &asked, what, &error),
+            None => Failure::new(Phase::Dns, FailureKind::Internal, format!("{name} was not asked for")),
+        })
+    }
+
+    fn candidates(&self, name: &str) -> Result<Vec<Name>, Failure> {
+        let parsed = Name::from_utf8(name).map_err(|error| {
+            Failure::new(Phase::Dns, FailureKind::DnsNotFound, format!("{name} is no domain name: {error}"))
+        })?;
+        if parsed.is_fqdn() {
+            return Ok(vec![parsed]);
+        }
+        let mut absolute = parsed.clone();
+        absolute.set_fqdn(true);
+        let mut names: Vec<Name> =
+            self.search.iter().filter_map(|suffix| parsed.clone().append_domain(suffix).ok()).collect();
+        let dots = usize::from(parsed.num_labels().saturating_sub(1));
+        if dots >= self.ndots || parsed.is_localhost() {
+            names.insert(0, absolute);
+        } else {
+            names.push(absolute);
+        }
+        Ok(names)
+    }
+
+    /// Both families at once. One that is there is enough, and the other is then not waited for long; where
+    /// neither is, the worse error counts.
+    async fn both_families(&self, name: Name) -> Result<Records, NetError> {
+        let [v4, v6] = FAMILIES.map(|family| self.resolver.lookup(name.clone(), family));
+        let (v4, v6) = (pin!(v4), pin!(v6));
+        let (first, other) = future::select(v4, v6).await.factor_first();
+        let found = match first {
+            Ok(first) => {
+                let second = tokio::time::timeout(SECOND_FAMILY, other).await.ok().and_then(Result::ok);
+                vec![Some(first), second]
+            }
+            Err(first) => match other.await {
+                Ok(second) => vec![Some(second)],
+                Err(second) => return Err(if rank(&second) > rank(&first) { second } else { first }),
+            },
+        };
+        let is_address = |kind| FAMILIES.contains(&kind);
+        Ok(Records::addresses(found.iter().flatten().map(|found| Records::of(found, is_address))))
+    }
+}
+
+/// What a record is called that makes a name an alias.
+const ALIAS: &str = "CNAME";
+
+/// The rank of a name that is there and lacks what was asked for.
+const NO_DATA: u8 = 1;
+
+/// How much an error says about the resolver rather than about the name. Of several, the highest is told: a
+/// name is only called missing where every answer said so.
+fn rank(error: &NetError) -> u8 {
+    match error {
+        NetError::Dns(DnsError::NoRecordsFound(none)) => match none.response_code {
+            ResponseCode::NXDomain => 0,
+            // It exists, with other records: nearer to what was meant than "does not exist".
+            ResponseCode::NoError => NO_DATA,
+            _ => 2,
+        },
+        NetError::Timeout => 3,
+        _ => 2,
+    }
+}
+
+/// What an error means. `name` is what was wanted, `asked` what was asked for in the end.
+fn failure(name: &str, asked: &Name, what: &str, error: &NetError) -> Failure {
+    let fail = |kind, message: String| Failure::new(Phase::Dns, kind, message);
+    match error {
+        NetError::Timeout => fail(FailureKind::DnsTimeout, format!("no name server answered for {name}")),
+        NetError::Dns(DnsError::NoRecordsFound(none)) => {
+            let subject = subject(name, asked, none);
+            match none.response_code {
+                ResponseCode::NXDomain => {
+                    let failure = fail(FailureKind::DnsNotFound, format!("{subject} does not exist"))
+                        .with_code("NXDOMAIN");
+                    match subject == name {
+                        true => failure,
+                        false => failure.with_hint(DANGLING),
+                    }
+                }
+                ResponseCode::NoError => no_data(&subject, what),
+                code => server_failure(name, code),
+            }
+        }
+        NetError::Dns(DnsError::ResponseCode(code)) => server_failure(name, *code),
+        NetError::NoConnections => fail(
+            FailureKind::DnsServerFailure,
+            format!("no name server can be asked for {name}: none is configured, or none can be reached"),
+        ),
+        NetError::Proto(error) => {
+            fail(FailureKind::DnsServerFailure, format!("the answer for {name} cannot be read: {error}"))
+                .with_hint("what answers there may be no name server: check its address and port")
+        }
+        NetError::Io(error) => fail(FailureKind::DnsServerFailure, format!("asking for {name}: {error}")),
+        other => fail(FailureKind::DnsServerFailure, format!("asking for {name}: {other}")),
+    }
+}
+
+/// What has no records: the name, or where its aliases lead.
+fn subject(name: &str, asked: &Name, none: &NoRecords) -> String {
+    let end = none.query.name();
+    if end.is_root() || end == asked {
+        return name.to_owned();
+    }
+    format!("{name} is an alias, and where it leads, {end},")
+}
+
+/// What to do about an alias whose end is missing.
+const DANGLING: &str =
+    "the alias is there and its target is not: it may have been deleted or renamed; correct the record";
+
+fn no_data(subject: &str, what: &str) -> Failure {
+    let message = format!("{subject} exists and has no {what} record");
+    Failure::new(Phase::Dns, FailureKind::DnsNotFound, message).with_code("NODATA").with_hint(
+        "the name is there with records of other types only: check the name, and the type asked for",
+    )
+}
+
+/// An alias without what was asked for at its end, if it has one: aliases can go in a circle.
+fn leads_nowhere(name: &str, target: &[String], what: &str) -> Failure {
+    let target = target.iter().take(3).cloned().collect::<Vec<_>>().join(", ");
+    let message = format!(
+        "{name} is an alias of {target}, and no {what} record is where that leads, if it ends at all"
+    );
+    Failure::new(Phase::Dns, FailureKind::DnsNotFound, message).with_code("NODATA").with_hint(DANGLING)
+}
+
+/// What follows from an answer that had no room in a packet, and did not come otherwise; `None` for what is no
+/// consequence of that.
+fn too_long(name: &str, error: &NetError) -> Option<Failure> {
+    let kind = match error {
+        NetError::Timeout => FailureKind::DnsTimeout,
+        NetError::Truncated | NetError::Io(_) | NetError::NoConnections => FailureKind::DnsServerFailure,
+        _ => return None,
+    };
+    let message =
+        format!("the answer for {name} is too long for UDP, and over TCP it does not come: {error}");
+    Some(Failure::new(Phase::Dns, kind, message).with_hint(
+        "allow TCP, too, to port 53 of the name servers: security groups and network ACLs often allow only UDP",
+    ))
+}
+
+fn server_failure(name: &str, code: ResponseCode) -> Failure {
+    let message = format!("the name server answered {code} for {name}");
+    Failure::new(Phase::Dns, FailureKind::DnsServerFailure, message).with_code(rcode(code))
+}
+
+/// The mnemonic of RFC 1035 and IANA's registry.
+fn rcode(code: ResponseCode) -> String {
+    match code {
+        ResponseCode::ServFail => "SERVFAIL".into(),
+        ResponseCode::Refused => "REFUSED".into(),
+        ResponseCode::FormErr => "FORMERR".into(),
+        ResponseCode::NotImp => "NOTIMP".into(),
+        other => format!("RCODE{}", u16::from(other)),
+    }
+}
