@@ -18,7 +18,7 @@ use crate::clock::{self, Clock};
 use crate::health::circuit::Permit;
 use crate::health::record::GRACE;
 use crate::health::time::millis;
-use crate::health::{Check, Failure, Policy, Record};
+use crate::health::{Check, Failure, LeftBehind, Policy, Record};
 use crate::net::resolve::Resolver;
 use crate::net::{Network, Target};
 use crate::probe::Probe;
@@ -194,6 +194,9 @@ impl Runner {
         self.losses.forget();
         let was_failing = self.record.failing();
         log_check(self.record.policy(), &check, was_failing);
+        if let Some(left) = &check.left_behind {
+            log_move(self.record.policy(), left);
+        }
         self.record.finish(check, clock::draw());
         self.publish().await;
     }
@@ -222,6 +225,27 @@ async fn resolve_after(wait: Duration, resolver: &Resolver, name: Option<&Target
     tokio::time::sleep(wait).await;
     let found = tokio::time::timeout(wait, resolver.addresses(target.host())).await;
     found.ok().and_then(Result::ok).map(|records| records.addresses).unwrap_or_default()
+}
+
+/// A name that leads elsewhere is news, and that somebody answers where it led before is a danger.
+fn log_move(policy: &Policy, left: &LeftBehind) {
+    let LeftBehind { from, to, answers } = left;
+    /// Both levels have the same fields; tracing wants the level as a constant.
+    macro_rules! line {
+        ($level:ident, $message:literal) => {
+            tracing::$level!(
+                dependency = policy.name.as_str(),
+                kind = policy.kind.as_str(),
+                address = %to,
+                address_before = %from,
+                $message
+            )
+        };
+    }
+    match answers {
+        true => line!(warn, "the name leads elsewhere, and connections are still taken where it led before"),
+        false => line!(info, "the name leads elsewhere; nobody answers where it led before"),
+    }
 }
 
 /// The first failure of a row and the first success after it are news; the rest is not.

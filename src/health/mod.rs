@@ -5,7 +5,7 @@
 //! decides whether a load balancer keeps a task is tested without a socket and without waiting.
 //!
 //! In reading order: [`dependency`] (what is watched) → [`outcome`] (what one check found) → [`circuit`],
-//! [`backoff`], [`schedule`], [`window`], [`history`] (what is remembered of checks) → [`record`] (all of that
+//! [`backoff`], [`schedule`], [`window`], [`history`], [`whereabouts`] (what is remembered of checks) → [`record`] (all of that
 //! for one dependency) → [`snapshot`] (what readers see of all of them) → [`verdict`] (what is answered).
 
 pub mod backoff;
@@ -24,12 +24,13 @@ pub mod time;
 #[cfg(test)]
 mod timelines;
 pub mod verdict;
+pub mod whereabouts;
 pub mod window;
 
 pub use dependency::{DependencyName, Impact, Kind, Policy, Scope};
 pub use failure_kind::FailureKind;
 pub use observation::{Details, Observation, PoolStats, ResolverStats, TlsDetails};
-pub use outcome::{Check, CheckId, Failure, Outcome, Phase, PhaseTimes};
+pub use outcome::{Check, CheckId, Failure, LeftBehind, Outcome, Phase, PhaseTimes};
 pub use record::Record;
 pub use snapshot::{DependencyView, ServiceStatus, Snapshot, Status};
 pub use time::{Fraction, Monotonic, Now, WallTime};

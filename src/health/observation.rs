@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use super::WallTime;
+use super::{LeftBehind, WallTime};
 
 /// What a successful check saw.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -36,6 +36,19 @@ impl Observation {
             self.warnings.push(format!("the server's certificate ended {days:.0} days ago: renew it"));
         } else if u128::from(left.unsigned_abs()) < warning.as_millis() {
             self.warnings.push(format!("the server's certificate ends in {days:.0} days: renew it"));
+        }
+    }
+
+    /// Adds a warning if connections are still taken where the name led before.
+    pub fn warn_of_left_behind(&mut self, left: &LeftBehind) {
+        let LeftBehind { from, to, answers } = left;
+        if *answers {
+            self.warnings.push(format!(
+                "the name leads to {} now and led to {} before, and {from} still takes connections: who keeps the \
+                 old address, in a pool or a DNS cache, still talks to the old server",
+                to.ip(),
+                from.ip()
+            ));
         }
     }
 }

@@ -112,6 +112,17 @@ impl std::error::Error for Failure {}
 /// What a check, or one attempt of it, came to.
 pub type Outcome = Result<Observation, Failure>;
 
+/// An address that a name no longer leads to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LeftBehind {
+    /// Where it led.
+    pub from: SocketAddr,
+    /// Where it leads.
+    pub to: SocketAddr,
+    /// Whether connections are still taken there.
+    pub answers: bool,
+}
+
 /// One finished check.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Check {
@@ -131,6 +142,8 @@ pub struct Check {
     pub address: Option<SocketAddr>,
     /// What the name resolved to, where it was resolved.
     pub resolved: Vec<IpAddr>,
+    /// The address that the name led to before, where it has just led elsewhere.
+    pub left_behind: Option<LeftBehind>,
     /// Whether the last attempt made a connection of its own.
     pub new_connection: bool,
     /// What it came to.

@@ -10,8 +10,9 @@ use super::circuit::{Circuit, Permit, Reason, State};
 use super::history::History;
 use super::schedule::Schedule;
 use super::snapshot::{AddressChange, DependencyView};
+use super::whereabouts::{Change, Whereabouts};
 use super::window::Window;
-use super::{Check, Fraction, Monotonic, Now, Policy, PoolStats};
+use super::{Check, Fraction, Kind, LeftBehind, Monotonic, Now, Policy, PoolStats};
 
 /// Changes of address kept; the oldest go first.
 const ADDRESS_CHANGES_KEPT: usize = 20;
@@ -39,8 +40,12 @@ pub struct Record {
     lost_due: Option<Monotonic>,
     last_check: Option<Arc<Check>>,
     last_failure: Option<Arc<Check>>,
+    /// Where the name has led lately.
+    whereabouts: Whereabouts,
     /// What the name has led to since the last success.
     resolved: Vec<IpAddr>,
+    /// The address that was left last, until the change is told.
+    left_behind: Option<LeftBehind>,
     /// The address last tried.
     address: Option<SocketAddr>,
     /// The address of the last success.
@@ -65,7 +70,9 @@ impl Record {
             lost_due: None,
             last_check: None,
             last_failure: None,
+            whereabouts: Whereabouts::default(),
             resolved: Vec::new(),
+            left_behind: None,
             address: None,
             reached: None,
             address_changes: VecDeque::new(),
@@ -199,17 +206,38 @@ impl Record {
             self.resolved.clear();
         }
         self.remember(&check.resolved);
+        self.whereabouts.note(&check.resolved);
         self.address = check.address.or(self.address);
-        // An address that was only tried may be the second of two that are both dead: no change.
-        let Some(now_at) = check.address.filter(|_| check.ok()) else { return };
-        // Only names move: a literal address is never resolved.
-        if let Some(from) = self.reached.filter(|from| *from != now_at && !self.resolved.is_empty()) {
-            if self.address_changes.len() == ADDRESS_CHANGES_KEPT {
-                self.address_changes.pop_front();
+        self.left_behind = check.left_behind.or(self.left_behind);
+        match (self.policy.kind, check.address) {
+            // Nothing is connected to: the answer itself is what changes, also to one that was not expected.
+            (Kind::Dns, _) => {
+                let resolved = !check.resolved.is_empty();
+                for change in resolved.then(|| self.whereabouts.changes()).unwrap_or_default() {
+                    self.tell_change(change, at);
+                }
+                self.whereabouts.settle();
             }
-            self.address_changes.push_back(AddressChange { at: at.wall, from: from.ip(), to: now_at.ip() });
+            // An address that was only tried may be the second of two that are both dead: no change.
+            (_, Some(reached)) if check.ok() => {
+                let before = self.reached.replace(reached).map(|before| before.ip());
+                // Only names move: of a literal address nothing is ever known.
+                if let Some(before) = before.filter(|before| self.whereabouts.moved(*before, reached.ip())) {
+                    self.tell_change((Some(before), Some(reached.ip())), at);
+                }
+                self.whereabouts.settle();
+            }
+            _ => {}
         }
-        self.reached = Some(now_at);
+    }
+
+    fn tell_change(&mut self, (from, to): Change, at: Now) {
+        if self.address_changes.len() == ADDRESS_CHANGES_KEPT {
+            self.address_changes.pop_front();
+        }
+        let left = self.left_behind.take_if(|left| Some(left.from.ip()) == from);
+        let from_answers = left.map(|left| left.answers);
+        self.address_changes.push_back(AddressChange { at: at.wall, from, to, from_answers });
     }
 
     /// What readers see.
@@ -504,6 +532,11 @@ mod tests {
         }
     }
 
+    fn change(at: u64, from: &str, to: &str) -> AddressChange {
+        let wall = now(millis(at)).wall;
+        AddressChange { at: wall, from: Some(ip(from)), to: Some(ip(to)), from_answers: None }
+    }
+
     #[test]
     fn a_name_that_leads_elsewhere_is_a_change_of_address() {
         let mut record = record(policy("database"));
@@ -513,8 +546,7 @@ mod tests {
         record.finish(seen_at(20, "10.0.0.2", &["10.0.0.2"]), Fraction::ZERO);
         record.finish(seen_at(30, "10.0.0.2", &["10.0.0.2"]), Fraction::ZERO);
         let view = record.view(mono(secs(31)));
-        let change = AddressChange { at: now(millis(20_001)).wall, from: ip("10.0.0.1"), to: ip("10.0.0.2") };
-        assert_eq!(view.address_changes[..], [change]);
+        assert_eq!(view.address_changes[..], [change(20_001, "10.0.0.1", "10.0.0.2")]);
         assert_eq!(view.address, Some(SocketAddr::new(ip("10.0.0.2"), 5432)));
     }
 
@@ -534,7 +566,73 @@ mod tests {
             record.finish(seen_at(n * 10, &address, &[&address]), Fraction::ZERO);
         }
         let changes = record.view(mono(secs(501))).address_changes;
-        assert_eq!((changes.len(), changes[0].to, changes[19].to), (20, ip("10.0.0.31"), ip("10.0.0.50")));
+        let to = [changes[0].to, changes[19].to];
+        assert_eq!((changes.len(), to), (20, [Some(ip("10.0.0.31")), Some(ip("10.0.0.50"))]));
+    }
+
+    #[test]
+    fn a_name_with_several_addresses_does_not_change_by_being_reached_at_another() {
+        let mut record = record(policy("database"));
+        for n in 0..10u64 {
+            let reached = ["10.0.0.1", "10.0.0.2"][(n % 2) as usize];
+            record.finish(seen_at(n * 10, reached, &["10.0.0.1", "10.0.0.2"]), Fraction::ZERO);
+        }
+        assert!(record.view(mono(secs(101))).address_changes.is_empty());
+    }
+
+    #[test]
+    fn a_name_that_gives_one_of_several_addresses_in_turns_does_not_change_for_ever() {
+        let mut record = record(policy("database"));
+        for n in 0..500u64 {
+            let reached = ["10.0.0.1", "10.0.0.2", "10.0.0.3"][(n % 3) as usize];
+            record.finish(seen_at(n * 10, reached, &[reached]), Fraction::ZERO);
+        }
+        assert!(record.view(mono(secs(5_001))).address_changes.len() <= 4);
+        record.finish(seen_at(5_010, "10.0.0.9", &["10.0.0.9"]), Fraction::ZERO);
+        let changes = record.view(mono(secs(5_011))).address_changes;
+        assert_eq!(changes.last().and_then(|change| change.to), Some(ip("10.0.0.9")));
+    }
+
+    #[test]
+    fn whether_the_address_before_still_answers_stands_beside_the_change_when_it_is_told() {
+        let mut record = record(policy("database"));
+        record.finish(seen_at(0, "10.0.0.1", &["10.0.0.1"]), Fraction::ZERO);
+        // The new server takes connections and is still starting: no change is told yet.
+        let at = |text| SocketAddr::new(ip(text), 5432);
+        let left = LeftBehind { from: at("10.0.0.1"), to: at("10.0.0.2"), answers: true };
+        let starting = Check {
+            address: Some(left.to),
+            resolved: vec![left.to.ip()],
+            left_behind: Some(left),
+            ..failed(secs(10), millis(1), FailureKind::StartingUp)
+        };
+        record.finish(starting, Fraction::ZERO);
+        assert!(record.view(mono(secs(11))).address_changes.is_empty());
+        record.finish(seen_at(20, "10.0.0.2", &["10.0.0.2"]), Fraction::ZERO);
+        let told = AddressChange { from_answers: Some(true), ..change(20_001, "10.0.0.1", "10.0.0.2") };
+        assert_eq!(record.view(mono(secs(21))).address_changes[..], [told]);
+    }
+
+    #[test]
+    fn of_a_dns_dependency_each_address_that_came_or_went_is_a_change() {
+        let dns = Policy { kind: Kind::Dns, ..policy("resolver") };
+        let mut record = record(dns);
+        let answer = |at: u64, addresses: &[&str]| {
+            let resolved = addresses.iter().map(|text| ip(text)).collect();
+            Check { resolved, ..succeeded(secs(at), millis(1)) }
+        };
+        record.finish(answer(0, &["10.0.0.1", "10.0.0.2"]), Fraction::ZERO);
+        record.finish(answer(10, &["10.0.0.2", "10.0.0.1"]), Fraction::ZERO);
+        record.finish(answer(20, &["10.0.0.2", "10.0.0.3"]), Fraction::ZERO);
+        // No answer, and then the same again: nothing came or went.
+        record.finish(failed(secs(30), millis(1), FailureKind::DnsTimeout), Fraction::ZERO);
+        record.finish(answer(40, &["10.0.0.2", "10.0.0.3"]), Fraction::ZERO);
+        // One that was not expected is still where the name led.
+        let unexpected = failed(secs(50), millis(1), FailureKind::DnsUnexpectedAnswer);
+        record.finish(Check { resolved: vec![ip("10.0.0.3")], ..unexpected }, Fraction::ZERO);
+        let changes = record.view(mono(secs(51))).address_changes;
+        let went = AddressChange { to: None, ..change(50_001, "10.0.0.2", "10.0.0.2") };
+        assert_eq!(changes[..], [change(20_001, "10.0.0.1", "10.0.0.3"), went]);
     }
 
     /// Open, after the name had led to 10.0.0.1.

@@ -50,10 +50,12 @@ closed_set! {
 pub struct AddressChange {
     /// When it was seen.
     pub at: WallTime,
-    /// The address before.
-    pub from: IpAddr,
-    /// The address after.
-    pub to: IpAddr,
+    /// The address before; `None` for one that came in addition.
+    pub from: Option<IpAddr>,
+    /// The address after; `None` for one that went without another in its place.
+    pub to: Option<IpAddr>,
+    /// Whether connections were still taken at the address before; `None` where nobody looked.
+    pub from_answers: Option<bool>,
 }
 
 /// What readers see of one dependency.

@@ -132,6 +132,7 @@ pub(crate) fn succeeded(at: Duration, takes: Duration) -> Check {
         phases: PhaseTimes::default(),
         address: None,
         resolved: Vec::new(),
+        left_behind: None,
         new_connection: false,
         outcome: Ok(Observation::default()),
         pool: None,

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::net::TcpStream;
 
+use super::follow::{Followed, Lead};
 use super::{Network, Stream, Tls, Trace, connect};
 use crate::clock::Deadline;
 use crate::health::{Failure, Phase, TlsDetails};
@@ -58,17 +59,24 @@ pub struct Dialed {
     pub tls: Option<TlsDetails>,
 }
 
-/// Makes connections.
+/// Makes the connections of one dependency.
 #[derive(Clone)]
 pub struct Dialer {
     network: Network,
     limits: Limits,
+    followed: Followed,
 }
 
 impl Dialer {
     /// Over this network, within `limits`.
     pub fn new(network: Network, limits: Limits) -> Self {
-        Self { network, limits }
+        Self { network, limits, followed: Followed::default() }
+    }
+
+    /// Where the target's name leads, seen together with what is connected to; `None` for an address.
+    pub fn lead(&self, target: &Target) -> Option<Lead> {
+        let name = target.name()?;
+        Some(Lead::new(name, self.network.clone(), self.followed.clone()))
     }
 
     /// Resolves and connects.
@@ -85,6 +93,7 @@ impl Dialer {
                 let lookup = self.network.resolver().addresses(&target.host);
                 let found = trace.phase(Phase::Dns, deadline, lookup).await?;
                 trace.resolved.clone_from(&found.addresses);
+                self.followed.resolved(&found.addresses);
                 found.addresses
             }
         };
@@ -95,7 +104,9 @@ impl Dialer {
         let attempt = connect::connect(&addresses, connect_timeout, user_timeout, deadline, &mut tried);
         let result = trace.phase(Phase::Connect, deadline, attempt).await;
         trace.address = tried;
-        result
+        let stream = result?;
+        trace.left_behind = tried.and_then(|reached| self.followed.reached(reached));
+        Ok(stream)
     }
 
     /// Makes a TLS session on a connection.

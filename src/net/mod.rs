@@ -7,6 +7,7 @@
 
 pub mod connect;
 pub mod dial;
+mod follow;
 mod hello;
 pub mod network;
 mod openssl;
@@ -17,6 +18,7 @@ pub mod tls;
 pub mod trace;
 
 pub use dial::{Dialed, Dialer, Limits, Target};
+pub use follow::{Knock, Lead};
 pub use network::Network;
 pub use stream::Stream;
 pub use tls::{Tls, Verification};

@@ -4,6 +4,7 @@ use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use super::Knock;
 use crate::clock::{Deadline, Stopwatch};
 use crate::health::{Failure, FailureKind, Phase, PhaseTimes, PoolStats};
 
@@ -16,6 +17,8 @@ pub struct Trace {
     pub address: Option<SocketAddr>,
     /// What the name resolved to.
     pub resolved: Vec<IpAddr>,
+    /// Where the name led before, if this attempt found that it leads elsewhere.
+    pub left_behind: Option<Knock>,
     /// Whether a connection was made.
     pub new_connection: bool,
     /// The connections that the probe holds after the attempt, where it keeps any.

@@ -41,6 +41,7 @@ pub async fn run(
         Permit::Trial => 1,
     };
     let mut attempt = 1;
+    let mut left_behind = None;
     loop {
         let mut trace = Trace::default();
         let watch = Stopwatch::start();
@@ -53,11 +54,19 @@ pub async fn run(
             log_attempt(policy, &id, attempt, allowed, failure, &trace, latency, loudness);
         }
         let pause = policy.backoff.pause(attempt, clock::draw());
+        left_behind = trace.left_behind.take().or(left_behind);
         let again = outcome.as_ref().is_err_and(|failure| failure.kind.may_pass())
             && attempt < allowed
             && pause < deadline.remaining();
         if !again {
-            let Trace { phases, address, resolved, new_connection, pool } = trace;
+            let left_behind = match left_behind {
+                Some(knock) => knock.heard(deadline).await,
+                None => None,
+            };
+            if let (Ok(seen), Some(left)) = (&mut outcome, &left_behind) {
+                seen.warn_of_left_behind(left);
+            }
+            let Trace { phases, address, resolved, new_connection, pool, .. } = trace;
             let duration = whole.elapsed();
             return Check {
                 id,
@@ -68,6 +77,7 @@ pub async fn run(
                 phases,
                 address,
                 resolved,
+                left_behind,
                 new_connection,
                 outcome,
                 pool,

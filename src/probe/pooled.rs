@@ -8,9 +8,12 @@
 //! Nothing that goes wrong over a kept connection counts by itself. An idle limit may have cut it, its host may
 //! have vanished in a failover, or become a replica, while the name leads to a healthy primary by now: so the
 //! question is asked again over a new connection, within the same attempt, and that answer counts.
+//!
+//! And a kept connection can hide that everybody else is led elsewhere by now: so the name is looked up with
+//! each check, and where it has moved, a new connection takes the place of the old one.
 
 use std::future::Future;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
@@ -18,9 +21,9 @@ use tokio::task::JoinSet;
 
 use super::password::{Password, Reread};
 use super::{GOODBYE, Probe};
-use crate::clock::Deadline;
-use crate::health::{Failure, FailureKind, Observation, Outcome, PoolStats};
-use crate::net::Trace;
+use crate::clock::{Deadline, Stopwatch};
+use crate::health::{Failure, FailureKind, Observation, Outcome, Phase, PoolStats};
+use crate::net::{Lead, Trace};
 
 /// What a protocol with sessions can do.
 pub(super) trait Protocol: Send + 'static {
@@ -69,6 +72,12 @@ pub(super) struct Keep {
     pub(super) patience: Duration,
 }
 
+/// A look-up beside a kept session that answers is waited for this long; it goes on for the next check.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// So many look-ups in a row that came late are told. One packet is lost now and then.
+const LATE_TOLD: u32 = 2;
+
 /// A session between two checks, and the address that it leads to.
 struct Kept<S> {
     session: S,
@@ -79,6 +88,10 @@ struct Kept<S> {
 pub(super) struct Pooled<P: Protocol> {
     protocol: P,
     keep: Keep,
+    /// Where the name leads that the kept session was reached by, if it was one.
+    lead: Option<Lead>,
+    /// Look-ups in a row that came late.
+    late: u32,
     kept: Option<Kept<P::Session>>,
     /// Checks made over the kept session.
     uses: u32,
@@ -92,12 +105,27 @@ pub(super) struct Pooled<P: Protocol> {
 impl<P: Protocol> Pooled<P> {
     pub(super) fn new(protocol: P, keep: Keep) -> Self {
         let stats = PoolStats { max: keep.max, ..PoolStats::default() };
-        Self { protocol, keep, kept: None, uses: 0, password: None, parting: JoinSet::new(), stats }
+        Self {
+            protocol,
+            keep,
+            lead: None,
+            late: 0,
+            kept: None,
+            uses: 0,
+            password: None,
+            parting: JoinSet::new(),
+            stats,
+        }
     }
 
     /// With a password that is read again when it is refused: it may have been rotated.
     pub(super) fn with_password(self, password: Option<Password>) -> Self {
         Self { password, ..self }
+    }
+
+    /// With a name that is looked up each time.
+    pub(super) fn following(self, lead: Option<Lead>) -> Self {
+        Self { lead, ..self }
     }
 
     async fn check(&mut self, deadline: Deadline, trace: &mut Trace) -> Outcome {
@@ -109,8 +137,15 @@ impl<P: Protocol> Pooled<P> {
         {
             trace.address = kept.address;
             let patience = deadline.within(self.keep.patience);
-            match self.protocol.ask(&mut kept.session, patience, trace).await {
-                Ok(seen) => {
+            let look = look(self.lead.as_ref(), deadline.within(LOOK));
+            let (asked, found) = tokio::join!(self.protocol.ask(&mut kept.session, patience, trace), look);
+            let lead = self.lead.as_ref().zip(kept.address);
+            let moved = found.note(trace) && lead.is_some_and(|(lead, at)| !lead.leads_to(at.ip()));
+            match asked {
+                Ok(_) if moved => old = Some(kept),
+                Ok(mut seen) => {
+                    self.late = if matches!(found, Found::Late) { self.late.saturating_add(1) } else { 0 };
+                    seen.warnings.extend(found.warning(self.late));
                     self.kept = Some(kept);
                     return Ok(seen);
                 }
@@ -213,6 +248,52 @@ impl<P: Protocol> Pooled<P> {
     fn ended(&mut self) {
         self.stats.closed += 1;
         self.stats.size = self.stats.size.saturating_sub(1);
+    }
+}
+
+/// What came of looking up the name beside a kept session.
+enum Found {
+    /// There is no name.
+    Nothing,
+    /// Nothing in time.
+    Late,
+    /// These addresses, after so long.
+    Addresses(Vec<IpAddr>, Duration),
+    /// The name does not resolve.
+    Failure(Failure, Duration),
+}
+
+/// Looks the name up.
+async fn look(lead: Option<&Lead>, deadline: Deadline) -> Found {
+    let Some(lead) = lead else { return Found::Nothing };
+    let watch = Stopwatch::start();
+    match tokio::time::timeout_at(deadline.instant(), lead.look()).await {
+        Ok(Ok(addresses)) => Found::Addresses(addresses, watch.elapsed()),
+        Ok(Err(failure)) => Found::Failure(failure, watch.elapsed()),
+        Err(_) => Found::Late,
+    }
+}
+
+impl Found {
+    /// Writes it into the trace; `true` where it has addresses.
+    fn note(&self, trace: &mut Trace) -> bool {
+        let (Self::Addresses(_, took) | Self::Failure(_, took)) = self else { return false };
+        trace.phases.add(Phase::Dns, *took);
+        let Self::Addresses(addresses, _) = self else { return false };
+        trace.resolved.clone_from(addresses);
+        true
+    }
+
+    /// What to tell of it beside an answer that came over the kept session.
+    fn warning(&self, late: u32) -> Option<String> {
+        let what = match self {
+            Self::Failure(failure, _) => failure.message.clone(),
+            Self::Late if late >= LATE_TOLD => {
+                format!("{late} times in a row the name was not resolved within {LOOK:.1?}")
+            }
+            Self::Late | Self::Nothing | Self::Addresses(..) => return None,
+        };
+        Some(format!("{what}; the kept connection works, a new one would depend on it"))
     }
 }
 

@@ -40,8 +40,9 @@ pub(super) fn probe(
         SslMode::VerifyFull => Some(Verification::Full),
     };
     let tls = verification.map(|verification| Tls::new(verification, plan.root_cert().clone()));
+    let lead = dialer.lead(&target);
     let asks = Postgres { plan, password: password.clone(), target, tls, dialer };
-    Pooled::new(asks, keep).with_password(password)
+    Pooled::new(asks, keep).with_password(password).following(lead)
 }
 
 pub(super) struct Postgres {

@@ -45,9 +45,10 @@ pub(super) fn probe(
     let keep = Keep { max: 2, renew_every: plan.reconnect_every().get(), patience };
     let target = Target::new(plan.host(), *plan.port());
     let tls = plan.tls().as_ref().map(tls);
+    let lead = dialer.lead(&target);
     let asks =
         Redis { plan, password: password.clone(), target, tls, dialer, nameless: false, counted: None };
-    Pooled::new(asks, keep).with_password(password)
+    Pooled::new(asks, keep).with_password(password).following(lead)
 }
 
 pub(super) struct Redis {

@@ -395,11 +395,37 @@ async fn in_turns() -> ScriptedDns {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn servers_that_give_one_of_several_addresses_in_turns_agree() {
+async fn servers_that_give_one_of_several_addresses_in_turns_agree_and_never_move() {
     let (one, two) = (in_turns().await, in_turns().await);
     let config = Config::quick([asking("turns", &[one.address(), two.address()], "db.test", json!({}))]);
     let agent = config.agent().await;
     let many = |server: &ScriptedDns| server.asked().len() >= 15;
     let settled = |it: &Value| many(&one) && many(&two) && it["status"] == "up";
-    agent.until_dependency("turns", settled, "agreement").await;
+    let seen = agent.until_dependency("turns", settled, "agreement").await;
+    let changes = seen["address_changes"].as_array().cloned().unwrap_or_default();
+    assert!(changes.len() <= 6, "{changes:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_addresses_that_came_and_went_are_kept_with_their_time() {
+    let mut server = Dns::start(Zone::new([dns::address("db.test", "10.0.0.1")])).await;
+    let config = Config::quick([asking("agent", &[server.address()], "db.test", json!({"impact": "none"}))]);
+    let agent = config.agent().await;
+    agent.until_dependency("agent", |it| it["status"] == "up", "an answer").await;
+    server
+        .replace(Zone::new([dns::address("db.test", "10.0.0.2"), dns::address("db.test", "10.0.0.3")]))
+        .await;
+    let two = |it: &Value| it["details"]["records"].as_array().is_some_and(|all| all.len() == 2);
+    let seen = agent.until_dependency("agent", two, "two addresses").await;
+    let told = |seen: &Value| -> Vec<[Value; 2]> {
+        let changes = seen["address_changes"].as_array().cloned().unwrap_or_default();
+        assert!(changes.iter().all(|change| change["at"].is_string()), "{changes:#?}");
+        changes.iter().map(|change| [change["from"].clone(), change["to"].clone()]).collect()
+    };
+    let moved = [[json!("10.0.0.1"), json!("10.0.0.2")], [Value::Null, json!("10.0.0.3")]];
+    assert_eq!(told(&seen), moved);
+    server.replace(Zone::new([dns::address("db.test", "10.0.0.3")])).await;
+    let one = |it: &Value| it["details"]["records"].as_array().is_some_and(|all| all.len() == 1);
+    let seen = agent.until_dependency("agent", one, "one address").await;
+    assert_eq!(told(&seen)[2..], [[json!("10.0.0.2"), Value::Null]]);
 }

@@ -26,6 +26,7 @@ mod fallbacks;
 mod history;
 mod http_probe;
 mod imports;
+mod names;
 mod openapi;
 mod outages;
 mod postgres;

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use socket2::{Domain, SockRef, Socket, Type};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
@@ -102,6 +102,24 @@ pub async fn reset_after_request() -> Peer {
     .await
 }
 
+/// Two hosts, by their addresses on the loopback network, that listen on the same port; what comes in is passed on
+/// to a server. So one server can be two, as before and after a failover.
+pub async fn two_hosts(server: SocketAddr) -> [Peer; 2] {
+    for _ in 0..5 {
+        let first = TcpListener::bind((Ipv4Addr::new(127, 0, 0, 2), 0)).await.expect("a port");
+        let port = first.local_addr().expect("its address").port();
+        let Ok(second) = TcpListener::bind((Ipv4Addr::new(127, 0, 0, 3), port)).await else { continue };
+        return [first, second].map(|listener| Peer::on(listener, move |client| pass_on(client, server)));
+    }
+    panic!("no port is free on two addresses");
+}
+
+async fn pass_on(mut client: TcpStream, server: SocketAddr) {
+    if let Ok(mut server) = TcpStream::connect(server).await {
+        let _ = copy_bidirectional(&mut client, &mut server).await;
+    }
+}
+
 /// Resets a connection: a close without lingering is one.
 pub fn with_reset(stream: TcpStream) {
     SockRef::from(&stream).set_linger(Some(Duration::ZERO)).expect("SO_LINGER");
@@ -114,6 +132,13 @@ impl Peer {
         F: Future<Output = ()> + Send + 'static,
     {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port");
+        Self::on(listener, then)
+    }
+
+    fn on<F>(listener: TcpListener, then: impl Fn(TcpStream) -> F + Send + 'static) -> Self
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
         let address = listener.local_addr().expect("its address");
         let accepted = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&accepted);

@@ -121,8 +121,10 @@ pub(in crate::http) struct Dependency<'a> {
 #[derive(Debug, Serialize, JsonSchema)]
 struct AddressChange {
     at: Timestamp,
-    from: String,
-    to: String,
+    from: Option<String>,
+    to: Option<String>,
+    /// Whether connections were still taken at `from` when the name had left it.
+    from_answers: Option<bool>,
 }
 
 impl<'a> Dependency<'a> {
@@ -131,8 +133,9 @@ impl<'a> Dependency<'a> {
         let policy = &view.policy;
         let changes = view.address_changes.iter().map(|change| AddressChange {
             at: Timestamp(change.at),
-            from: change.from.to_string(),
-            to: change.to.to_string(),
+            from: change.from.map(|address| address.to_string()),
+            to: change.to.map(|address| address.to_string()),
+            from_answers: change.from_answers,
         });
         // What was seen last stays told while checks fail: it is how the server was when it still answered.
         let seen = view.last_seen.as_ref().and_then(|check| check.observation());
