@@ -95,7 +95,9 @@ pub async fn run(plan: Plan) -> Result<Ended, StartError> {
         http: listeners.iter().map(|(_, heartbeat)| heartbeat.clone()).collect(),
         runner_lost: Box::new(move || watched.iter().any(Losses::too_many)),
     };
-    let state = State::new(&plan, clock, current, pulses);
+    let network = probe::network(&plan);
+    let names = network.clone();
+    let state = State::new(&plan, clock, current, pulses, move || names.resolver().stats());
     let answers = state.clone();
     tokio::spawn(registry.run(move || answers.renew()));
     let connections = http::connections_max(limits::open_files(), listeners.len());
@@ -106,12 +108,7 @@ pub async fn run(plan: Plan) -> Result<Ended, StartError> {
         servers.spawn_on(serving, answering.handle());
     }
 
-    let shared = Shared {
-        clock,
-        updates: updates.clone(),
-        network: probe::network(&plan),
-        stop: CancellationToken::new(),
-    };
+    let shared = Shared { clock, updates: updates.clone(), network, stop: CancellationToken::new() };
     let runners_stop = shared.stop.clone();
     let mut runners = JoinSet::new();
     for (index, ((dependency, record), losses)) in

@@ -252,7 +252,7 @@ fn answer(state: &State, serves: Serves, asked: &Asked<'_>) -> Response<Bytes> {
         }
         Endpoint::Detailed => {
             let (service, environment) = (state.service(), state.environment());
-            ok(&wire::Detailed::new(&snapshot, service, environment, &state.live(), now))
+            ok(&wire::Detailed::new(&snapshot, service, environment, &state.live(), state.names(), now))
         }
         Endpoint::Dependency => one(&|index| ok(&wire::Dependency::new(&snapshot, index, now))),
         Endpoint::Config => respond(StatusCode::OK, JSON, state.config()),

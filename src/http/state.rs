@@ -10,7 +10,7 @@ use super::answers::{Question, Rendered, Short};
 use crate::clock::{Clock, Heartbeat};
 use crate::config::Plan;
 use crate::health::verdict::{self, Answer, Pulse};
-use crate::health::{Now, Snapshot};
+use crate::health::{Now, ResolverStats, Snapshot};
 
 /// What the endpoints read. Copies share it.
 #[derive(Clone)]
@@ -28,6 +28,7 @@ struct Shared {
     /// The body of `/health/config`; it cannot change while the agent runs.
     config: Bytes,
     pulses: Pulses,
+    names: Box<dyn Fn() -> ResolverStats + Send + Sync>,
 }
 
 /// Where liveness is read from.
@@ -41,8 +42,14 @@ pub struct Pulses {
 }
 
 impl State {
-    /// Reads `snapshot`, which the registry writes, and the signs of life.
-    pub fn new(plan: &Plan, clock: Clock, snapshot: Arc<ArcSwap<Snapshot>>, pulses: Pulses) -> Self {
+    /// Reads `snapshot`, which the registry writes, the signs of life, and what the look-ups of `names` have cost.
+    pub fn new(
+        plan: &Plan,
+        clock: Clock,
+        snapshot: Arc<ArcSwap<Snapshot>>,
+        pulses: Pulses,
+        names: impl Fn() -> ResolverStats + Send + Sync + 'static,
+    ) -> Self {
         Self(Arc::new(Shared {
             clock,
             snapshot,
@@ -55,6 +62,7 @@ impl State {
             environment: plan.service().environment().clone(),
             config: Bytes::from(plan.effective().to_string()),
             pulses,
+            names: Box::new(names),
         }))
     }
 
@@ -81,6 +89,11 @@ impl State {
     /// Both clocks.
     pub(super) fn now(&self) -> Now {
         self.0.clock.now()
+    }
+
+    /// What the look-ups of names have cost.
+    pub(super) fn names(&self) -> ResolverStats {
+        (self.0.names)()
     }
 
     /// All dependencies as they are now.

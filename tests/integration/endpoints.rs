@@ -78,7 +78,7 @@ fn dependency(last_check: &Value, last_failure: &Value, pool: &Value, details: &
         "warnings": ["string"], "target": "string", "address": "string", "stale": "boolean",
         "next_check_at": "time", "last_check": last_check, "last_failure": last_failure, "circuit": circuit(),
         "pool": pool, "details": details,
-        "address_changes": [{"at": "time", "from": "string", "to": "string"}],
+        "address_changes": [{"at": "time", "from": "string?", "to": "string?", "from_answers": "boolean?"}],
         "latency_ms": if *last_failure == json!("null") {
             json!({"count": "integer", "p50": "number", "p90": "number", "p99": "number", "max": "number"})
         } else {
@@ -124,11 +124,17 @@ async fn detailed_has_the_shape_of_the_contract_field_by_field() {
             "version": {"sickbay": "string", "commit": "string", "rustc": "string"},
             "started_at": "time", "uptime_seconds": "number", "now": "time", "task": "null",
             "groups": {"live": group, "ready": group, "alb": group, "startup": group},
+            "resolver": {
+                "packets": "integer", "shared": "integer", "waited": "integer", "waited_seconds": "number",
+                "kept": "integer", "refused": "integer",
+            },
             "dependencies": "map",
         }),
         "detailed",
     );
     assert_eq!(detailed["status"], "degraded");
+    // The name server is asked by its number: that costs a packet as well.
+    assert!(detailed["resolver"]["packets"].as_u64().is_some_and(|packets| packets >= 1), "{detailed:#}");
     assert_eq!(detailed["groups"]["ready"], json!({"status": "degraded", "code": 200}));
     let order: Vec<_> = detailed["dependencies"].as_object().expect("a map").keys().collect();
     assert_eq!(order, ["database", "redis", "api", "mlflow", "dns", "service", "port", "refused", "names"]);
@@ -174,7 +180,7 @@ async fn detailed_has_the_shape_of_the_contract_field_by_field() {
     let named = &detailed["dependencies"]["names"]["details"];
     assert_shape(
         named,
-        &json!({"records": ["string"], "addresses": ["string"], "ttl_seconds": "integer", "by_nameserver": "map"}),
+        &json!({"records": ["string"], "addresses": ["string"], "aliases": ["string"], "ttl_seconds": "integer", "by_nameserver": "map"}),
         "names",
     );
     let failed = json!({

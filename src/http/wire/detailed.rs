@@ -10,7 +10,9 @@ use super::schema::{self, Word};
 use super::{Timestamp, millis, seconds};
 use crate::health::verdict::{self, Answer};
 use crate::health::window::Latency;
-use crate::health::{Check, Impact, Kind, Now, PoolStats, Scope, ServiceStatus, Snapshot, Status};
+use crate::health::{
+    Check, Impact, Kind, Now, PoolStats, ResolverStats, Scope, ServiceStatus, Snapshot, Status,
+};
 
 /// Everything.
 #[derive(Debug, Serialize, JsonSchema)]
@@ -25,7 +27,26 @@ pub(in crate::http) struct Detailed<'a> {
     /// Always null: the task's metadata are not read yet.
     task: Option<()>,
     groups: Groups,
+    resolver: Resolver,
     dependencies: OrderedMap<'a, Dependency<'a>>,
+}
+
+/// What the look-ups of names have cost since the start.
+#[derive(Debug, Serialize, JsonSchema)]
+struct Resolver {
+    packets: u64,
+    shared: u64,
+    waited: u64,
+    waited_seconds: f64,
+    kept: u64,
+    refused: u64,
+}
+
+impl From<ResolverStats> for Resolver {
+    fn from(stats: ResolverStats) -> Self {
+        let ResolverStats { packets, shared, waited, waited_for, kept, refused } = stats;
+        Self { packets, shared, waited, waited_seconds: seconds(waited_for), kept, refused }
+    }
 }
 
 #[derive(Debug, Serialize, JsonSchema)]
@@ -61,6 +82,7 @@ impl<'a> Detailed<'a> {
         service: &'a str,
         environment: &'a str,
         live: &Answer,
+        names: ResolverStats,
         now: Now,
     ) -> Self {
         let dependencies = snapshot
@@ -87,6 +109,7 @@ impl<'a> Detailed<'a> {
                 alb: verdict::alb(snapshot, now.mono).into(),
                 startup: verdict::startup(snapshot).into(),
             },
+            resolver: names.into(),
             dependencies: OrderedMap(dependencies.collect()),
         }
     }
