@@ -212,9 +212,10 @@ impl Record {
         match (self.policy.kind, check.address) {
             // Nothing is connected to: the answer itself is what changes, also to one that was not expected.
             (Kind::Dns, _) => {
-                let resolved = !check.resolved.is_empty();
-                for change in resolved.then(|| self.whereabouts.changes()).unwrap_or_default() {
-                    self.tell_change(change, at);
+                if !check.resolved.is_empty() {
+                    for change in self.whereabouts.changes() {
+                        self.tell_change(change, at);
+                    }
                 }
                 self.whereabouts.settle();
             }
