@@ -115,8 +115,14 @@ impl Tls {
     }
 }
 
-/// When a certificate (DER) ends.
+/// When a certificate (DER) ends; `None` for one that never does.
+///
+/// Of the chain this is the server's own alone: native-tls shows no other. One above it that has ended fails the
+/// handshake, where the chain is verified.
 fn expiry(der: &[u8]) -> Option<WallTime> {
+    /// 9999-12-31T23:59:59Z, which stands for no end (RFC 5280, 4.1.2.5).
+    const NEVER: i64 = 253_402_300_799;
     let (_, certificate) = X509Certificate::from_der(der).ok()?;
-    Some(WallTime::from_unix_millis(certificate.validity().not_after.timestamp().saturating_mul(1000)))
+    let end = certificate.validity().not_after.timestamp();
+    (end != NEVER).then(|| WallTime::from_unix_millis(end.saturating_mul(1000)))
 }

@@ -35,4 +35,5 @@ mod rude_clients;
 mod secrets;
 mod support_works;
 mod tcp;
+mod tls;
 mod wait;

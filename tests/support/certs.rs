@@ -24,6 +24,15 @@ pub struct Certs {
     pub ca: PathBuf,
     /// For `localhost`, `db.test`, `redis.test`, `api.test` and 127.0.0.1; good for 90 days.
     pub good: Pair,
+    /// For the same names; ends in ten days.
+    pub ending: Pair,
+    /// For the same names, and good for ninety days; by an authority in between that ends in ten, whose certificate
+    /// is in the same file.
+    pub below_ending: Pair,
+    /// The same, where the one in between ended on 2020-02-01.
+    pub below_ended: Pair,
+    /// For the same names; ends never, in the way of RFC 5280.
+    pub endless: Pair,
     /// For the same names; ended on 2020-02-01.
     pub expired: Pair,
     /// For `elsewhere.test` only.
@@ -40,8 +49,21 @@ pub fn certs() -> &'static Certs {
     CERTS.get_or_init(|| {
         let (authority, strange) = (Authority::new("ca"), Authority::new("strange-ca"));
         let fresh = ["-days", "90"];
+        let soon = ["-days", "10"];
         let past = ["-startdate", "20200101000000Z", "-enddate", "20200201000000Z"];
+        let never = ["-startdate", "20200101000000Z", "-enddate", "99991231235959Z"];
+        let below = |name: &str, validity: &[&str]| {
+            let between = authority.delegate(&format!("{name}-between"), validity);
+            let pair = between.sign(name, NAMES, &fresh);
+            let chain = [&pair.cert, &between.pair.cert].map(|file| fs::read_to_string(file).expect("read"));
+            fs::write(&pair.cert, chain.concat()).expect("write");
+            pair
+        };
         Certs {
+            ending: authority.sign("ending", NAMES, &soon),
+            below_ending: below("below-ending", &soon),
+            below_ended: below("below-ended", &past),
+            endless: authority.sign("endless", NAMES, &never),
             good: authority.sign("good", NAMES, &fresh),
             expired: authority.sign("expired", NAMES, &past),
             other_name: authority.sign("other-name", "DNS:elsewhere.test", &fresh),
@@ -71,20 +93,33 @@ impl Authority {
         Self { dir, pair }
     }
 
-    /// Signs with `openssl ca`: of the openssl programs in use it alone can set an end in the past.
+    /// A certificate for a server.
     fn sign(&self, name: &str, names: &str, validity: &[&str]) -> Pair {
+        let usage = "extendedKeyUsage = serverAuth\nbasicConstraints = CA:FALSE";
+        self.certify(name, &format!("subjectAltName = {names}\n{usage}"), validity)
+    }
+
+    /// Another authority, below this one.
+    fn delegate(&self, name: &str, validity: &[&str]) -> Self {
+        let usage = "basicConstraints = critical,CA:TRUE\nkeyUsage = critical,keyCertSign,cRLSign";
+        Self { dir: self.dir.clone(), pair: self.certify(name, usage, validity) }
+    }
+
+    /// Signs with `openssl ca`: of the openssl programs in use it alone can set an end in the past.
+    fn certify(&self, name: &str, extensions: &str, validity: &[&str]) -> Pair {
         let file = |suffix: &str| self.dir.join(format!("{name}.{suffix}"));
         let pair = Pair { cert: file("pem"), key: file("key") };
         let (request, config, database) = (file("csr"), file("cnf"), file("txt"));
         let mut make = Command::new("openssl");
-        make.args(["req", "-new", "-subj", "/CN=sickbay test server"]).arg("-out").arg(&request);
+        make.args(["req", "-new", "-subj"]).arg(format!("/CN=sickbay test {name}"));
+        make.arg("-out").arg(&request);
         new_key(&mut make, &pair.key);
         run(make);
 
         let settings = format!(
             "[ca]\ndefault_ca = it\n[it]\ndatabase = {}\nnew_certs_dir = {}\ndefault_md = sha256\n\
              policy = any\nrand_serial = yes\nunique_subject = no\n[any]\ncommonName = supplied\n\
-             [server]\nsubjectAltName = {names}\nextendedKeyUsage = serverAuth\nbasicConstraints = CA:FALSE\n",
+             [it_has]\n{extensions}\n",
             database.display(),
             self.dir.display(),
         );
@@ -93,7 +128,7 @@ impl Authority {
             super::user::give(path);
         }
         let mut sign = Command::new("openssl");
-        sign.args(["ca", "-batch", "-notext", "-extensions", "server"]).args(validity);
+        sign.args(["ca", "-batch", "-notext", "-extensions", "it_has"]).args(validity);
         sign.arg("-config")
             .arg(&config)
             .arg("-cert")

@@ -108,3 +108,51 @@ fn unusable(path: &Path, why: &str) -> Failure {
 fn cannot_set_up(error: &dyn std::error::Error) -> Failure {
     Failure::new(Phase::Tls, FailureKind::Internal, format!("TLS could not be set up: {error}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    /// A certificate that signed itself.
+    const PEM: &str = "\
+-----BEGIN CERTIFICATE-----
+MIIBfTCCASOgAwIBAgIUD0V1VpWMcmLj8ztAUKR2g23jpuwwCgYIKoZIzj0EAwIw
+FDESMBAGA1UEAwwJdW5pdCB0ZXN0MB4XDTI2MTEyMzE5MTUwNloXDTM2MTEyMDE5
+MTUwNlowFDESMBAGA1UEAwwJdW5pdCB0ZXN0MFkwEwYHKoZIzj0CAQYIKoZIzj0D
+AQcDQgAEBxf3jHFMtqb4yJjr/jADUnNw+ho8Yz2EJ5qQ+tULEwzTUwcJ+cqAxrdE
+mAAusvgin36WDWHm20ul5+tGGuQMF6NTMFEwHQYDVR0OBBYEFF2CX95ABSYRkKGz
+iaVz+fEPEtgLMB8GA1UdIwQYMBaAFF2CX95ABSYRkKGziaVz+fEPEtgLMA8GA1Ud
+EwEB/wQFMAMBAf8wCgYIKoZIzj0EAwIDSAAwRQIhAO3iEBUrSfjnv9L0FoU0SKnU
+25IOKyK293+Vyv6lH6LYAiBLTWileAo3tDGI99XpprRU+pdNFARmEmVwKMOLdsoz
+fg==
+-----END CERTIFICATE-----
+";
+
+    #[tokio::test]
+    async fn those_with_the_same_settings_share_one_until_it_is_doubted() {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(PEM.as_bytes()).unwrap();
+        let settings = |verification| Tls::new(verification, Some(file.path().to_owned()));
+        let connectors = Connectors::default();
+        connectors.get(&settings(Verification::Full)).await.unwrap();
+        // What is read again from now on is no certificate.
+        std::fs::write(file.path(), "nothing").unwrap();
+        connectors.get(&settings(Verification::Full)).await.unwrap();
+        let other = connectors.get(&settings(Verification::Chain)).await.unwrap_err();
+        assert_eq!(other.kind, FailureKind::TlsCertificate);
+        assert!(other.message.contains("holds no certificate"), "{other}");
+
+        connectors.doubt(&settings(Verification::Full));
+        connectors.get(&settings(Verification::Full)).await.unwrap();
+        tokio::time::pause();
+        tokio::time::advance(RELOAD_AFTER).await;
+        connectors.doubt(&settings(Verification::Full));
+        tokio::time::resume();
+        connectors.get(&settings(Verification::Full)).await.unwrap_err();
+        // What could not be made is tried again by the next.
+        std::fs::write(file.path(), PEM).unwrap();
+        connectors.get(&settings(Verification::Full)).await.unwrap();
+    }
+}
