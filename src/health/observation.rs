@@ -31,11 +31,13 @@ impl Observation {
     pub fn warn_of_expiry(&mut self, now: WallTime, warning: Duration) {
         let Some(end) = self.tls().and_then(|tls| tls.expires_at) else { return };
         let left = end.unix_millis().saturating_sub(now.unix_millis());
-        let days = (left as f64 / DAY_MILLIS).abs();
+        let hours = (left as f64 / HOUR_MILLIS).abs();
+        let span =
+            if hours < 48.0 { format!("{hours:.0} hours") } else { format!("{:.0} days", hours / 24.0) };
         if left <= 0 {
-            self.warnings.push(format!("the server's certificate ended {days:.0} days ago: renew it"));
+            self.warnings.push(format!("the server's certificate ended {span} ago: renew it"));
         } else if u128::from(left.unsigned_abs()) < warning.as_millis() {
-            self.warnings.push(format!("the server's certificate ends in {days:.0} days: renew it"));
+            self.warnings.push(format!("the server's certificate ends in {span}: renew it"));
         }
     }
 
@@ -53,8 +55,8 @@ impl Observation {
     }
 }
 
-/// Milliseconds of a day.
-const DAY_MILLIS: f64 = 24.0 * 3600.0 * 1000.0;
+/// Milliseconds of an hour.
+const HOUR_MILLIS: f64 = 3600.0 * 1000.0;
 
 /// What only one kind can tell.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -282,6 +284,7 @@ mod tests {
         assert!(warned(14 * 24).is_empty(), "not before it is nearer than the bound");
         assert_eq!(warned(14 * 24 - 1), ["the server's certificate ends in 14 days: renew it"]);
         assert_eq!(warned(72), ["the server's certificate ends in 3 days: renew it"]);
+        assert_eq!(warned(5), ["the server's certificate ends in 5 hours: renew it"]);
         assert_eq!(warned(-48), ["the server's certificate ended 2 days ago: renew it"]);
     }
 

@@ -92,7 +92,8 @@ impl Tls {
             return Failure::new(Phase::Tls, FailureKind::TlsHandshake, message);
         }
         let hint = if reason.contains("expired") {
-            "the server's certificate has ended: renew it".to_owned()
+            "the server's certificate, or one above it in the chain that it sends, has ended: renew it"
+                .to_owned()
         } else if reason.contains("not yet valid") {
             "the server's certificate begins later than now: compare the clocks of both sides".to_owned()
         } else if reason.contains("hostname mismatch") || reason.contains("IP address mismatch") {
