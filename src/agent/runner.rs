@@ -21,8 +21,8 @@ use crate::health::time::millis;
 use crate::health::{Check, Failure, LeftBehind, Policy, Record};
 use crate::net::resolve::Resolver;
 use crate::net::{Network, Target};
-use crate::probe::Probe;
 use crate::probe::check::{self, Loudness};
+use crate::probe::{GOODBYE, Probe};
 
 /// After this many lost checks in a row a runner counts as lost itself, and liveness fails.
 pub(super) const LOST_AFTER: u32 = 5;
@@ -154,6 +154,7 @@ impl Runner {
             true => Loudness::Repeats,
         };
         let clock = self.shared.clock;
+        let gone = probe.gone();
         let mut task = AbortOnDropHandle::new(tokio::spawn(async move {
             let check = check::run(&mut *probe, &policy, permit, loudness, check::new_id(), clock).await;
             (probe, check)
@@ -162,7 +163,13 @@ impl Runner {
             result = tokio::time::timeout(give_up, &mut task) => result,
             () = self.shared.stop.cancelled() => {
                 let last = tokio::time::timeout(LAST_CHECK, &mut task).await;
-                return Course::Stopped(last.ok().and_then(Result::ok).map(|(probe, _)| probe));
+                let probe = last.ok().and_then(Result::ok).map(|(probe, _)| probe);
+                if probe.is_none() {
+                    // It is ended in the middle. What it had open is let say goodbye before the process ends.
+                    drop(task);
+                    let _ = tokio::time::timeout(GOODBYE, gone).await;
+                }
+                return Course::Stopped(probe);
             }
         };
         match result {

@@ -216,7 +216,7 @@ fn row(Checked { policy, status, check }: &Checked<'_>) -> Vec<Cell> {
 
 /// A failure, for somebody who was woken by it.
 pub(super) fn told(policy: &Policy, check: &Check, failure: &Failure) -> String {
-    let Failure { phase, kind, code, message, hint } = failure;
+    let Failure { phase, kind, code, message, hint, .. } = failure;
     let code = code.as_ref().map(|code| format!(" ({code})")).unwrap_or_default();
     let attempts = match check.attempts {
         1 => "1 attempt".to_owned(),

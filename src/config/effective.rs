@@ -14,8 +14,8 @@ use super::duration::format_duration;
 use super::origin::Origin;
 use super::path::Path;
 use super::plan::{
-    HttpPlan, LogPlan, Nameserver, PostgresPlan, ProbePlan, RedisPlan, ResolverPlan, ServerPlan, ServicePlan,
-    TlsPlan,
+    Expected, HttpPlan, LogPlan, Nameserver, PostgresPlan, PostgresWarnPlan, ProbePlan, QueryPlan, RedisPlan,
+    ResolverPlan, ServerPlan, ServicePlan, TlsPlan,
 };
 use super::secret::{REDACTED, Secret};
 use super::tree::Node;
@@ -179,7 +179,9 @@ fn checking(checking: &Checking) -> Value {
 
 /// `2` and not `2.0`: as it was written.
 fn number(value: f64) -> Value {
-    if value.fract() == 0.0 { json!(value as u64) } else { json!(value) }
+    /// From here on not every whole number is one of these.
+    const EXACT: f64 = 9_007_199_254_740_992.0;
+    if value.fract() == 0.0 && value.abs() < EXACT { json!(value as i64) } else { json!(value) }
 }
 
 fn dependency(resolved: &Resolved) -> Value {
@@ -232,6 +234,8 @@ pub(super) fn probe(probe: &ProbePlan) -> Value {
 }
 
 fn postgres(plan: &PostgresPlan) -> Value {
+    let PostgresWarnPlan { connections_used, replication_lag, longest_transaction } = &plan.warn;
+    let never = || OFF.to_owned();
     json!({
         "host": plan.host,
         "port": plan.port,
@@ -243,6 +247,28 @@ fn postgres(plan: &PostgresPlan) -> Value {
         "role": plan.role.as_str(),
         "pool": {"max": plan.pool_max},
         "reconnect_every": plan.reconnect_every,
+        "warn": {
+            "connections_used": connections_used.map_or_else(never, |bound| bound.to_string()),
+            "replication_lag": replication_lag.map_or_else(never, format_duration),
+            "longest_transaction": longest_transaction.map_or_else(never, format_duration),
+        },
+        "queries": plan.queries.iter().map(query).collect::<Vec<_>>(),
+    })
+}
+
+fn query(query: &QueryPlan) -> Value {
+    let bound = |bound: Option<f64>| bound.map(number);
+    json!({
+        "name": query.name,
+        "sql": query.sql,
+        "expect": query.expect.as_ref().map(|expected| match expected {
+            Expected::Number(value) => number(*value),
+            Expected::Text(text) => json!(text),
+        }),
+        "min": bound(query.min),
+        "max": bound(query.max),
+        "warn": {"min": bound(query.warn_min), "max": bound(query.warn_max)},
+        "on_failure": query.on_failure.as_str(),
     })
 }
 

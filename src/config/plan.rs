@@ -249,6 +249,64 @@ plan! {
         pool_max: NonZeroU32,
         /// Every so many checks a new connection is made; the others use the one that is open.
         reconnect_every: NonZeroU32,
+        /// Bounds that make it `degraded`.
+        warn: PostgresWarnPlan,
+        /// Queries that are asked besides; their names differ.
+        queries: Vec<QueryPlan>,
+    }
+}
+
+plan! {
+    /// What is warned of at a PostgreSQL server; `None`: never.
+    PostgresWarnPlan {
+        /// More than this share of the connections that an ordinary role can have are in use.
+        connections_used: Option<Percent>,
+        /// A replica is further behind its primary.
+        replication_lag: Option<Duration>,
+        /// A transaction is open for longer.
+        longest_transaction: Option<Duration>,
+    }
+}
+
+closed_set! {
+    /// What it means that a query is not answered as it should be.
+    pub enum OnFailure {
+        /// The check fails.
+        Fail = "fail",
+        /// The dependency is `degraded`.
+        Warn = "warn",
+    }
+}
+
+/// The value that a query should have.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Expected {
+    /// This number, however it is written.
+    Number(f64),
+    /// This text.
+    Text(String),
+}
+
+plan! {
+    /// A query, and what its value should be. It has an expected value or at least one bound; a lower bound is not
+    /// above its upper one.
+    QueryPlan {
+        /// How it is called.
+        name: String,
+        /// One statement, without a semicolon at its end.
+        sql: String,
+        /// The value that it should have.
+        expect: Option<Expected>,
+        /// The least that it may be.
+        min: Option<f64>,
+        /// The most that it may be.
+        max: Option<f64>,
+        /// Less is warned of.
+        warn_min: Option<f64>,
+        /// More is warned of.
+        warn_max: Option<f64>,
+        /// What it means that it is another, or that there is none.
+        on_failure: OnFailure,
     }
 }
 

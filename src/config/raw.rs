@@ -17,7 +17,7 @@ use super::bound::Bound;
 use super::decode::SECRET;
 use super::duration::HumanDuration;
 use super::percent::Percent;
-use super::plan::{LogFormat, RecordType, Role, SslMode, Verify};
+use super::plan::{Expected, LogFormat, OnFailure, RecordType, Role, SslMode, Verify};
 use super::rate::Rate;
 use super::schema::{Entry, NAME, one_of, or_switch};
 use crate::health::backoff::Jitter;
@@ -207,7 +207,60 @@ pub(super) struct RawPostgres {
     /// Every so many checks a new connection is made; the others use the one that is open.
     #[schemars(range(min = 1, max = 10000))]
     pub(super) reconnect_every: Option<u64>,
+    /// What makes the dependency `degraded`.
+    pub(super) warn: Option<RawPostgresWarn>,
+    /// Queries of your own, at most 20, each with a value or bounds to hold its answer against.
+    #[schemars(length(max = 20))]
+    pub(super) queries: Option<Vec<RawQuery>>,
 }
+
+/// `warn` of the kind `postgres`.
+#[derive(Debug, Default, Derive, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawPostgresWarn {
+    /// More than this share of the connections that a role without privileges can have are in use.
+    pub(super) connections_used: Option<Bound<Percent>>,
+    /// A replica is further behind its primary than this, or has lost its link to it.
+    pub(super) replication_lag: Option<Bound<HumanDuration>>,
+    /// A transaction of some client has been open for longer than this.
+    pub(super) longest_transaction: Option<Bound<HumanDuration>>,
+}
+
+/// One of `queries`.
+#[derive(Debug, Default, Derive, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawQuery {
+    /// How it is called in `details`; in the form of a dependency's name.
+    #[schemars(regex(pattern = NAME))]
+    pub(super) name: Option<String>,
+    /// One statement that gives one row; the first column is the value.
+    pub(super) sql: Option<String>,
+    /// The value that it should have: a text, a number, `true` or `false`.
+    pub(super) expect: Option<RawExpected>,
+    /// The least that the value may be.
+    pub(super) min: Option<f64>,
+    /// The most that the value may be.
+    pub(super) max: Option<f64>,
+    /// Bounds of a number beyond which the dependency is `degraded`.
+    pub(super) warn: Option<RawQueryWarn>,
+    /// What it means that the value is not as it should be, or that there is none: the check fails, or the
+    /// dependency is `degraded`.
+    pub(super) on_failure: Option<OnFailure>,
+}
+
+/// `warn` of one of `queries`.
+#[derive(Debug, Default, Derive, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawQueryWarn {
+    /// Less than this makes the dependency `degraded`.
+    pub(super) min: Option<f64>,
+    /// More than this makes the dependency `degraded`.
+    pub(super) max: Option<f64>,
+}
+
+/// A value as it was written.
+#[derive(Debug)]
+pub(super) struct RawExpected(pub(super) Expected);
 
 /// `pool`
 #[derive(Debug, Default, Derive, JsonSchema)]
@@ -383,6 +436,42 @@ impl<'de> Deserialize<'de> for RawStatus {
     }
 }
 
+impl<'de> Deserialize<'de> for RawExpected {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Value;
+
+        impl Visitor<'_> for Value {
+            type Value = RawExpected;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a number, a text, `true` or `false`")
+            }
+
+            fn visit_bool<E: de::Error>(self, value: bool) -> Result<RawExpected, E> {
+                self.visit_str(if value { "true" } else { "false" })
+            }
+
+            fn visit_u64<E: de::Error>(self, value: u64) -> Result<RawExpected, E> {
+                self.visit_f64(value as f64)
+            }
+
+            fn visit_i128<E: de::Error>(self, value: i128) -> Result<RawExpected, E> {
+                self.visit_f64(value as f64)
+            }
+
+            fn visit_f64<E: de::Error>(self, value: f64) -> Result<RawExpected, E> {
+                Ok(RawExpected(Expected::Number(value)))
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<RawExpected, E> {
+                Ok(RawExpected(Expected::Text(text.to_owned())))
+            }
+        }
+
+        deserializer.deserialize_any(Value)
+    }
+}
+
 impl<'de> Deserialize<'de> for Secret {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Hidden;
@@ -431,7 +520,7 @@ macro_rules! by_name {
     )+ };
 }
 
-by_name!(Kind, Impact, Scope, Jitter, LogFormat, SslMode, Role, Verify, RecordType);
+by_name!(Kind, Impact, Scope, Jitter, LogFormat, SslMode, Role, Verify, RecordType, OnFailure);
 
 struct Member<T>(PhantomData<T>, fn(&str) -> Option<T>, fn() -> String);
 

@@ -1,5 +1,6 @@
 //! What a successful check saw. Plain data: JSON names are given at the edge, in `http/wire`.
 
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -65,7 +66,7 @@ pub enum Details {
     #[default]
     None,
     /// Of a PostgreSQL server.
-    Postgres(PostgresDetails),
+    Postgres(Box<PostgresDetails>),
     /// Of a Redis server.
     Redis(Box<RedisDetails>),
     /// Of a name.
@@ -76,21 +77,100 @@ pub enum Details {
     Http(HttpDetails),
 }
 
-/// A PostgreSQL server, as it describes itself.
-#[derive(Debug, Clone, PartialEq)]
+/// A PostgreSQL server, as it describes itself. What the user may not see is `None`.
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct PostgresDetails {
     /// `server_version`.
     pub server_version: String,
     /// `true` while the server is in recovery, that is, a replica.
     pub in_recovery: bool,
-    /// Whether this session may not write.
+    /// Whether a session may not write unless it asks to.
     pub read_only: bool,
+    /// How far a replica is behind its primary; `None` for a primary, and where it cannot be told.
+    pub replication_lag: Option<Duration>,
     /// The database connected to.
     pub database: String,
     /// The user connected as.
     pub user: String,
+    /// The connections of the whole server.
+    pub connections: Connections,
+    /// How long the oldest transaction of another client has been open; zero where there is none.
+    pub longest_transaction: Option<Duration>,
+    /// The configured queries, in their order.
+    pub queries: Vec<QueryResult>,
+    /// What is not told, and why.
+    pub notes: Vec<String>,
     /// The session's TLS; `None` for plain text.
     pub tls: Option<TlsDetails>,
+}
+
+/// The connections of a PostgreSQL server. Counted are those of clients, as the server counts them for its limit.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Connections {
+    /// In use, ours included.
+    pub used: Option<u32>,
+    /// The server's limit.
+    pub max: Option<u32>,
+    /// Of these, kept for superusers and other privileged roles.
+    pub reserved: Option<u32>,
+    /// By what they are doing; the most frequent first.
+    pub by_state: Option<Vec<(String, u32)>>,
+    /// By `application_name`; the most frequent first.
+    pub by_application: Option<Vec<(String, u32)>>,
+    /// From the address that this session comes from: of this task, unless a pooler is between.
+    pub this_task: Option<u32>,
+    /// Of these, by what they are doing.
+    pub this_task_by_state: Option<Vec<(String, u32)>>,
+}
+
+impl Connections {
+    /// The limit for a role without privileges: beyond it the server answers 53300.
+    pub fn available(&self) -> Option<u32> {
+        Some(self.max?.saturating_sub(self.reserved.unwrap_or_default()))
+    }
+
+    /// The share in use of what a role without privileges can get, in percent. More than 100 where privileged
+    /// ones use what is reserved.
+    pub fn used_percent(&self) -> Option<f64> {
+        let (used, available) = (self.used?, self.available()?);
+        Some(100.0 * f64::from(used) / f64::from(available.max(1)))
+    }
+}
+
+/// What a configured query came to.
+#[derive(Debug, Clone, PartialEq)]
+pub struct QueryResult {
+    /// Its name.
+    pub name: String,
+    /// The value, where there was one and it may be shown.
+    pub value: Option<QueryValue>,
+    /// Whether it is as it should be.
+    pub ok: bool,
+    /// What is wrong with it.
+    pub problem: Option<String>,
+    /// How long it took.
+    pub duration: Duration,
+}
+
+/// A value that a query answered with.
+#[derive(Debug, Clone, PartialEq)]
+pub enum QueryValue {
+    /// A whole number.
+    Integer(i64),
+    /// Any other number.
+    Number(f64),
+    /// Anything else.
+    Text(String),
+}
+
+impl fmt::Display for QueryValue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Integer(number) => number.fmt(f),
+            Self::Number(number) => number.fmt(f),
+            Self::Text(text) => write!(f, "\"{text}\""),
+        }
+    }
 }
 
 /// A Redis server, as `INFO` describes it. What it does not tell us is `None`.
@@ -286,6 +366,15 @@ mod tests {
         assert_eq!(warned(72), ["the server's certificate ends in 3 days: renew it"]);
         assert_eq!(warned(5), ["the server's certificate ends in 5 hours: renew it"]);
         assert_eq!(warned(-48), ["the server's certificate ended 2 days ago: renew it"]);
+    }
+
+    #[test]
+    fn the_share_of_connections_is_of_those_that_an_ordinary_role_can_get() {
+        let counts = |used, max, reserved| Connections { used, max, reserved, ..Connections::default() };
+        assert_eq!(counts(Some(10), Some(43), Some(3)).used_percent(), Some(25.0));
+        assert_eq!(counts(Some(42), Some(43), Some(3)).used_percent(), Some(105.0), "a superuser's");
+        assert_eq!(counts(Some(1), Some(3), Some(5)).used_percent(), Some(100.0), "nothing is left at all");
+        assert_eq!(counts(None, Some(43), Some(3)).used_percent(), None);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{FailureKind, Now, Observation, PoolStats, closed_set};
+use super::{Details, FailureKind, Now, Observation, PoolStats, closed_set};
 
 closed_set! {
     /// The steps of an attempt, in the order in which they can happen.
@@ -80,12 +80,24 @@ pub struct Failure {
     pub message: String,
     /// What to do about it.
     pub hint: String,
+    /// Whether it will not pass by itself although its kind can.
+    pub lasting: bool,
 }
 
 impl Failure {
     /// A failure with the kind's own hint.
     pub fn new(phase: Phase, kind: FailureKind, message: impl Into<String>) -> Self {
-        Self { phase, kind, code: None, message: message.into(), hint: kind.hint().into() }
+        Self { phase, kind, code: None, message: message.into(), hint: kind.hint().into(), lasting: false }
+    }
+
+    /// One that another attempt will meet again, whatever its kind: a person has to mend it.
+    pub fn lasting(self) -> Self {
+        Self { lasting: true, ..self }
+    }
+
+    /// Whether another attempt, a moment later, could succeed with nobody having done anything.
+    pub fn may_pass(&self) -> bool {
+        self.kind.may_pass() && !self.lasting
     }
 
     /// With the code that the peer or the kernel gave.
@@ -148,6 +160,8 @@ pub struct Check {
     pub new_connection: bool,
     /// What it came to.
     pub outcome: Outcome,
+    /// What the dependency told before the check failed; nothing where it succeeded or had not got that far.
+    pub seen_before_failing: Details,
     /// The probe's connections after the check, where it keeps any.
     pub pool: Option<PoolStats>,
 }
@@ -176,6 +190,15 @@ impl Check {
     /// What it saw, if it succeeded.
     pub fn observation(&self) -> Option<&Observation> {
         self.outcome.as_ref().ok()
+    }
+
+    /// What the dependency told of itself, whether the check succeeded or not: one of the wrong role told its role.
+    pub fn details(&self) -> Option<&Details> {
+        let details = match &self.outcome {
+            Ok(seen) => &seen.details,
+            Err(_) => &self.seen_before_failing,
+        };
+        Some(details).filter(|details| **details != Details::None)
     }
 }
 

@@ -8,7 +8,7 @@ use super::backoff::{Backoff, Jitter};
 use super::circuit::Settings;
 use super::snapshot::{DependencyView, Snapshot};
 use super::{
-    Check, CheckId, DependencyName, Failure, FailureKind, Fraction, Impact, Kind, Monotonic, Now,
+    Check, CheckId, DependencyName, Details, Failure, FailureKind, Fraction, Impact, Kind, Monotonic, Now,
     Observation, Phase, PhaseTimes, Policy, Record, Scope, WallTime,
 };
 
@@ -135,6 +135,7 @@ pub(crate) fn succeeded(at: Duration, takes: Duration) -> Check {
         left_behind: None,
         new_connection: false,
         outcome: Ok(Observation::default()),
+        seen_before_failing: Details::None,
         pool: None,
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::Knock;
 use crate::clock::{Deadline, Stopwatch};
-use crate::health::{Failure, FailureKind, Phase, PhaseTimes, PoolStats};
+use crate::health::{Details, Failure, FailureKind, Phase, PhaseTimes, PoolStats};
 
 /// The course of one attempt.
 #[derive(Debug, Default)]
@@ -21,6 +21,8 @@ pub struct Trace {
     pub left_behind: Option<Knock>,
     /// Whether a connection was made.
     pub new_connection: bool,
+    /// What the peer told of itself, where the attempt failed for all that.
+    pub seen: Details,
     /// The connections that the probe holds after the attempt, where it keeps any.
     pub pool: Option<PoolStats>,
 }

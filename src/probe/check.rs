@@ -55,7 +55,7 @@ pub async fn run(
         }
         let pause = policy.backoff.pause(attempt, clock::draw());
         left_behind = trace.left_behind.take().or(left_behind);
-        let again = outcome.as_ref().is_err_and(|failure| failure.kind.may_pass())
+        let again = outcome.as_ref().is_err_and(Failure::may_pass)
             && attempt < allowed
             && pause < deadline.remaining();
         if !again {
@@ -66,7 +66,7 @@ pub async fn run(
             if let (Ok(seen), Some(left)) = (&mut outcome, &left_behind) {
                 seen.warn_of_left_behind(left);
             }
-            let Trace { phases, address, resolved, new_connection, pool, .. } = trace;
+            let Trace { phases, address, resolved, new_connection, seen, pool, .. } = trace;
             let duration = whole.elapsed();
             return Check {
                 id,
@@ -80,6 +80,7 @@ pub async fn run(
                 left_behind,
                 new_connection,
                 outcome,
+                seen_before_failing: seen,
                 pool,
             };
         }

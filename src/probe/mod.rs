@@ -39,10 +39,16 @@ pub trait Probe: Send {
     fn close(self: Box<Self>) -> BoxFuture<'static, ()> {
         Box::pin(std::future::ready(()))
     }
+
+    /// Ends when nothing of what it had open is left, also where the probe itself was dropped in the middle of an
+    /// attempt. Waits for as long as goodbyes take, which have a time limit each; to be taken beforehand.
+    fn gone(&self) -> BoxFuture<'static, ()> {
+        Box::pin(std::future::ready(()))
+    }
 }
 
 /// How long a polite end may take.
-const GOODBYE: Duration = Duration::from_secs(1);
+pub const GOODBYE: Duration = Duration::from_secs(1);
 
 /// What all probes of a process share.
 pub fn network(plan: &Plan) -> Network {

@@ -11,19 +11,24 @@
 //!
 //! And a kept connection can hide that everybody else is led elsewhere by now: so the name is looked up with
 //! each check, and where it has moved, a new connection takes the place of the old one.
+//!
+//! Every session has one of the [`Places`], from before it is made until it has left, however it leaves: so there
+//! are never more at the server than there are places.
+
+mod places;
 
 use std::future::Future;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use tokio::task::JoinSet;
 
 use super::password::{Password, Reread};
 use super::{GOODBYE, Probe};
 use crate::clock::{Deadline, Stopwatch};
 use crate::health::{Failure, FailureKind, Observation, Outcome, Phase, PoolStats};
 use crate::net::{Lead, Trace};
+use places::{Places, Seated};
 
 /// What a protocol with sessions can do.
 pub(super) trait Protocol: Send + 'static {
@@ -44,12 +49,32 @@ pub(super) trait Protocol: Send + 'static {
         deadline: Deadline,
         trace: &mut Trace,
     ) -> impl Future<Output = Result<Observation, Trouble>> + Send;
+
+    /// Asks further over a session that has just answered: what may take as long as the check has time. `seen` is
+    /// what it answered.
+    fn ask_more(
+        &mut self,
+        _session: &mut Self::Session,
+        seen: Observation,
+        _deadline: Deadline,
+        _trace: &mut Trace,
+    ) -> impl Future<Output = Result<Observation, Trouble>> + Send {
+        std::future::ready(Ok(seen))
+    }
 }
 
 /// An open connection. Dropped without [`goodbye`](Session::goodbye), it is cut.
 pub(super) trait Session: Send + 'static {
     /// Ends it as the protocol wants it.
     fn goodbye(self) -> impl Future<Output = ()> + Send;
+
+    /// Ends it in the middle of a question, nobody waiting for the answer any more.
+    fn abandon(self) -> impl Future<Output = ()> + Send
+    where
+        Self: Sized,
+    {
+        self.goodbye()
+    }
 }
 
 /// What went wrong over a session.
@@ -57,8 +82,11 @@ pub(super) trait Session: Send + 'static {
 pub(super) enum Trouble {
     /// The session is of no more use: it was cut, or its peer is silent.
     Broken(Failure),
-    /// The peer answered, with an error. The session goes on.
+    /// The peer answered, with an error, or as another server than the one that was connected to. The session could
+    /// go on; whether the failure counts, a new one says.
     Answered(Failure),
+    /// The peer answered well, and what it said is not as it should be: no other session would hear anything else.
+    Judged(Failure),
 }
 
 /// How many sessions are kept, and for how long.
@@ -78,12 +106,6 @@ const LOOK: Duration = Duration::from_millis(500);
 /// So many look-ups in a row that came late are told. One packet is lost now and then.
 const LATE_TOLD: u32 = 2;
 
-/// A session between two checks, and the address that it leads to.
-struct Kept<S> {
-    session: S,
-    address: Option<SocketAddr>,
-}
-
 /// A probe over a protocol with sessions.
 pub(super) struct Pooled<P: Protocol> {
     protocol: P,
@@ -92,13 +114,13 @@ pub(super) struct Pooled<P: Protocol> {
     lead: Option<Lead>,
     /// Look-ups in a row that came late.
     late: u32,
-    kept: Option<Kept<P::Session>>,
+    /// The session between two checks.
+    kept: Option<Seated<P::Session>>,
     /// Checks made over the kept session.
     uses: u32,
     /// What sessions log in with, where its file may be asked for a newer one.
     password: Option<Password>,
-    /// Sessions that are saying goodbye. Until they have left, they are still ours at the server.
-    parting: JoinSet<()>,
+    places: Places,
     stats: PoolStats,
 }
 
@@ -113,7 +135,7 @@ impl<P: Protocol> Pooled<P> {
             kept: None,
             uses: 0,
             password: None,
-            parting: JoinSet::new(),
+            places: Places::new(keep.max),
             stats,
         }
     }
@@ -135,12 +157,16 @@ impl<P: Protocol> Pooled<P> {
         if self.uses < self.keep.renew_every
             && let Some(mut kept) = old.take()
         {
-            trace.address = kept.address;
+            trace.address = kept.address();
             let patience = deadline.within(self.keep.patience);
             let look = look(self.lead.as_ref(), deadline.within(LOOK));
-            let (asked, found) = tokio::join!(self.protocol.ask(&mut kept.session, patience, trace), look);
-            let lead = self.lead.as_ref().zip(kept.address);
+            let (asked, found) = tokio::join!(self.protocol.ask(kept.session(), patience, trace), look);
+            let lead = self.lead.as_ref().zip(kept.address());
             let moved = found.note(trace) && lead.is_some_and(|(lead, at)| !lead.leads_to(at.ip()));
+            let asked = match asked {
+                Ok(seen) if !moved => self.protocol.ask_more(kept.session(), seen, deadline, trace).await,
+                asked => asked,
+            };
             match asked {
                 Ok(_) if moved => old = Some(kept),
                 Ok(mut seen) => {
@@ -149,9 +175,13 @@ impl<P: Protocol> Pooled<P> {
                     self.kept = Some(kept);
                     return Ok(seen);
                 }
+                Err(Trouble::Judged(failure)) => {
+                    self.kept = Some(kept);
+                    return Err(failure);
+                }
                 Err(Trouble::Answered(_)) => old = Some(kept),
                 Err(Trouble::Broken(failure)) => {
-                    self.cut(kept.session);
+                    self.cut(kept);
                     if deadline.remaining().is_zero() {
                         return Err(failure);
                     }
@@ -159,7 +189,6 @@ impl<P: Protocol> Pooled<P> {
                 }
             }
         }
-        let mut old = old.map(|kept| kept.session);
         if self.keep.max == 1 {
             // There is room for one: the old one has to be gone before the new one comes.
             self.dismiss(old.take());
@@ -179,16 +208,24 @@ impl<P: Protocol> Pooled<P> {
 
     /// Makes a new session and asks over it; it is kept where that works.
     async fn renew(&mut self, deadline: Deadline, trace: &mut Trace) -> Outcome {
-        // As a rule they left long ago. They may not be waited for for ever: the new one is the question.
-        let _ = tokio::time::timeout_at(deadline.instant(), self.all_gone()).await;
-        let mut session = self.open(deadline, trace).await?;
+        // As a rule there is one: those that are leaving do so within moments, or are cut.
+        let place = self.places.take().await;
+        let session = self.open(deadline, trace).await?;
+        let mut session = Seated::new(session, place, trace.address);
         self.stats.created += 1;
         self.stats.size += 1;
-        match self.protocol.ask(&mut session, deadline, trace).await {
+        let asked = match self.protocol.ask(session.session(), deadline, trace).await {
+            Ok(seen) => self.protocol.ask_more(session.session(), seen, deadline, trace).await,
+            asked => asked,
+        };
+        match asked {
             Ok(seen) => {
-                self.kept = Some(Kept { session, address: trace.address });
-                self.uses = 0;
+                self.keep(session);
                 Ok(seen)
+            }
+            Err(Trouble::Judged(failure)) => {
+                self.keep(session);
+                Err(failure)
             }
             Err(Trouble::Answered(failure)) => {
                 self.dismiss(Some(session));
@@ -222,27 +259,29 @@ impl<P: Protocol> Pooled<P> {
         })
     }
 
+    fn keep(&mut self, session: Seated<P::Session>) {
+        self.kept = Some(session);
+        self.uses = 0;
+    }
+
     /// Ends a session politely, without making the check wait for it: only the next new one does.
-    fn dismiss(&mut self, session: Option<P::Session>) {
+    fn dismiss(&mut self, session: Option<Seated<P::Session>>) {
         if let Some(session) = session {
             self.ended();
-            self.parting.spawn(async {
-                // Whether it went politely or not, it is gone then.
-                let _ = tokio::time::timeout(GOODBYE, session.goodbye()).await;
-            });
+            session.leave();
         }
     }
 
-    /// Waits for the goodbyes; each has a time limit of its own.
-    async fn all_gone(&mut self) {
-        while self.parting.join_next().await.is_some() {}
-    }
-
     /// Ends a session that is of no more use.
-    fn cut(&mut self, session: P::Session) {
-        drop(session);
+    fn cut(&mut self, session: Seated<P::Session>) {
         self.ended();
         self.stats.errors += 1;
+        // To a server that comes to itself again, one that hung up while it was busy is worth a line in its log. So
+        // it is let finish, unless its place is needed.
+        match self.places.any_left() {
+            true => session.leave_within(self.keep.patience),
+            false => session.cut(),
+        }
     }
 
     fn ended(&mut self) {
@@ -308,10 +347,15 @@ impl<P: Protocol> Probe for Pooled<P> {
     }
 
     fn close(mut self: Box<Self>) -> BoxFuture<'static, ()> {
+        let kept = self.kept.take();
+        self.dismiss(kept);
+        let gone = self.gone();
         Box::pin(async move {
-            let kept = self.kept.take().map(|kept| kept.session);
-            self.dismiss(kept);
-            self.all_gone().await;
+            let _ = tokio::time::timeout(GOODBYE, gone).await;
         })
+    }
+
+    fn gone(&self) -> BoxFuture<'static, ()> {
+        self.places.clone().all_left()
     }
 }

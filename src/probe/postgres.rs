@@ -1,28 +1,39 @@
-//! PostgreSQL, RDS and Aurora: TLS as `sslmode` says, authentication, and one question to the server about
-//! itself.
+//! PostgreSQL, RDS and Aurora: TLS as `sslmode` says, authentication, one question to the server about itself, and
+//! the configured queries.
+//!
+//! `road` leads to the server and `wire` is what the driver gets of it; `session` logs in and asks. What the server
+//! tells is read by `facts`, its replication lag by `lag`, and held against `bounds`; `queries` are asked after it.
+//! `failure` turns errors into failure kinds, `databases` helps where a name is wrong.
 
+mod bounds;
+mod databases;
+mod facts;
 mod failure;
+mod lag;
+mod queries;
+mod road;
 mod session;
+mod wire;
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::clock::Deadline;
-use crate::config::plan::{PostgresPlan, Role, SslMode};
+use crate::clock::{Deadline, Stopwatch};
+use crate::config::plan::{PostgresPlan, Role};
 use crate::health::observation::PostgresDetails;
 use crate::health::{Details, Failure, FailureKind, Observation, Phase};
-use crate::net::{Dialed, Dialer, Stream, Target, Tls, Trace, Verification};
+use crate::net::{Dialer, Target, Trace};
 use crate::probe::password::Password;
-use crate::probe::pooled::{Keep, Pooled, Protocol, Session, Trouble};
+use crate::probe::pooled::{Keep, Pooled, Protocol, Trouble};
+use facts::Facts;
 use failure::classify;
+use lag::Lag;
+use road::Road;
 use session::Connection;
 
-/// Asked on every check, in one round trip: by the simple protocol, which needs no prepared statement and so
-/// also passes through a pooler such as PgBouncer.
-const QUESTION: &str = "SELECT pg_is_in_recovery(), current_setting('transaction_read_only'), \
-                        current_setting('server_version'), current_database(), current_user";
-
-/// Databases named in a message; a server can have thousands.
-const DATABASES_TOLD: usize = 10;
+/// A server that did not take the whole question is asked it again after this long: it writes a line into its log
+/// each time, but rights may be granted meanwhile.
+const ASK_AGAIN: Duration = Duration::from_secs(3600);
 
 /// The probe of a PostgreSQL server.
 pub(super) fn probe(
@@ -32,26 +43,19 @@ pub(super) fn probe(
     dialer: Dialer,
 ) -> Pooled<Postgres> {
     let keep = Keep { max: plan.pool_max().get(), renew_every: plan.reconnect_every().get(), patience };
-    let target = Target::new(plan.host(), *plan.port());
-    let verification = match plan.sslmode() {
-        SslMode::Disable => None,
-        SslMode::Prefer | SslMode::Require => Some(Verification::None),
-        SslMode::VerifyCa => Some(Verification::Chain),
-        SslMode::VerifyFull => Some(Verification::Full),
-    };
-    let tls = verification.map(|verification| Tls::new(verification, plan.root_cert().clone()));
-    let lead = dialer.lead(&target);
-    let asks = Postgres { plan, password: password.clone(), target, tls, dialer };
+    let lead = dialer.lead(&Target::new(plan.host(), *plan.port()));
+    let road = Arc::new(Road::new(&plan, dialer));
+    let asks = Postgres { plan, password: password.clone(), road, lag: Lag::default(), refused_all: None };
     Pooled::new(asks, keep).with_password(password).following(lead)
 }
 
 pub(super) struct Postgres {
     plan: PostgresPlan,
     password: Option<Password>,
-    target: Target,
-    /// `None` for `sslmode: disable`.
-    tls: Option<Tls>,
-    dialer: Dialer,
+    road: Arc<Road>,
+    lag: Lag,
+    /// When the server did not take the whole question, and why.
+    refused_all: Option<(Stopwatch, String)>,
 }
 
 impl Protocol for Postgres {
@@ -64,7 +68,7 @@ impl Protocol for Postgres {
             return Err(missing);
         }
         let there = self.databases(deadline).await;
-        Err(database_missing(missing, self.plan.database(), there))
+        Err(databases::told(missing, self.plan.database(), there.as_deref()))
     }
 
     async fn ask(
@@ -73,8 +77,106 @@ impl Protocol for Postgres {
         deadline: Deadline,
         trace: &mut Trace,
     ) -> Result<Observation, Trouble> {
+        let Facts { mut details, replay } = self.facts(session, deadline, trace).await?;
+        details.replication_lag = replay.and_then(|replay| self.lag.of(replay, trace.address));
+        trace.seen = Details::Postgres(Box::new(details.clone()));
+        if session.role_changed(details.in_recovery) {
+            // What counts is what the name leads to by now.
+            let now = if details.in_recovery { "a replica" } else { "a primary" };
+            let message = format!("the server has become {now} since the connection was made");
+            return Err(Trouble::Answered(Failure::new(Phase::Query, FailureKind::WrongRole, message)));
+        }
+        self.judge(&details).map_err(Trouble::Answered)?;
+        let warnings = bounds::warnings(&details, replay, self.plan.warn());
+        Ok(Observation { details: Details::Postgres(Box::new(details)), warnings })
+    }
+
+    async fn ask_more(
+        &mut self,
+        session: &mut Connection,
+        mut seen: Observation,
+        deadline: Deadline,
+        trace: &mut Trace,
+    ) -> Result<Observation, Trouble> {
+        let plans = self.plan.queries();
+        if plans.is_empty() {
+            return Ok(seen);
+        }
+        // Each query ends by the deadline, so the phase does.
+        let asking = queries::ask_all(plans, session, deadline);
+        let answers = trace.phase(Phase::Query, deadline, asking).await.map_err(Trouble::Broken)?;
+        if let Details::Postgres(details) = &mut seen.details {
+            details.queries = answers.results;
+        }
+        trace.seen.clone_from(&seen.details);
+        seen.warnings.extend(answers.warnings);
+        match answers.failure {
+            Some(failure) => Err(Trouble::Judged(failure)),
+            None => Ok(seen),
+        }
+    }
+}
+
+impl Postgres {
+    async fn open_database(
+        &self,
+        database: &str,
+        deadline: Deadline,
+        trace: &mut Trace,
+    ) -> Result<Connection, Failure> {
+        let dialed = self.road.go(deadline, trace).await?;
+        let encrypted = dialed.tls.is_some();
+        let password = self.password.as_ref().map(Password::current);
+        let (address, road) = (trace.address, Arc::clone(&self.road));
+        let log_in = async {
+            Connection::log_in(self.plan.user(), password.as_ref(), database, dialed, address, road)
+                .await
+                .map_err(|error| classify(Phase::Auth, &error, encrypted))
+        };
+        trace.phase(Phase::Auth, deadline, log_in).await
+    }
+
+    /// What the server tells of itself: all of it, or what it takes the question for.
+    async fn facts(
+        &mut self,
+        session: &mut Connection,
+        deadline: Deadline,
+        trace: &mut Trace,
+    ) -> Result<Facts, Trouble> {
+        if self.refused_all.as_ref().is_some_and(|(when, _)| when.elapsed() >= ASK_AGAIN) {
+            self.refused_all = None;
+        }
+        if self.refused_all.is_none() {
+            match self.told(facts::ALL, session, deadline, trace).await {
+                Err(Trouble::Answered(failure)) if failure::not_understood(&failure) => {
+                    tracing::debug!(
+                        code = failure.code,
+                        "not every fact can be asked for: {}",
+                        failure.message
+                    );
+                    self.refused_all = Some((Stopwatch::start(), failure.message));
+                }
+                told => return told,
+            }
+        }
+        let mut facts = self.told(facts::FEW, session, deadline, trace).await?;
+        if let Some((_, why)) = &self.refused_all {
+            let note =
+                format!("connections, transactions and replication are not told: the server says: {why}");
+            facts.details.notes.push(note);
+        }
+        Ok(facts)
+    }
+
+    async fn told(
+        &self,
+        question: &str,
+        session: &mut Connection,
+        deadline: Deadline,
+        trace: &mut Trace,
+    ) -> Result<Facts, Trouble> {
         // A `Result` in a `Result`: the phase ends by the deadline, the inner one is the server's word.
-        let exchange = async { Ok(session.rows(QUESTION).await) };
+        let exchange = async { Ok(session.rows(question, deadline).await) };
         let rows = match trace.phase(Phase::Query, deadline, exchange).await {
             Ok(Ok(rows)) => rows,
             Ok(Err(error)) => {
@@ -89,82 +191,24 @@ impl Protocol for Postgres {
                 return Err(Trouble::Broken(Failure { kind, hint: kind.hint().into(), ..failure }));
             }
         };
-        let seen = rows.first().and_then(|row| {
-            Some(PostgresDetails {
-                in_recovery: session::text(row, 0)? == "t",
-                read_only: session::text(row, 1)? == "on",
-                server_version: session::text(row, 2)?.to_owned(),
-                database: session::text(row, 3)?.to_owned(),
-                user: session::text(row, 4)?.to_owned(),
-                tls: session.tls().cloned(),
-            })
-        });
-        let Some(seen) = seen else {
+        let Some(mut facts) = rows.first().and_then(Facts::read) else {
             let message = "the server's answer about itself has not the expected columns";
             return Err(Trouble::Answered(Failure::new(Phase::Query, FailureKind::Protocol, message)));
         };
-        self.judge(&seen).map_err(Trouble::Answered)?;
-        Ok(Observation { details: Details::Postgres(seen), warnings: Vec::new() })
-    }
-}
-
-impl Postgres {
-    async fn open_database(
-        &self,
-        database: &str,
-        deadline: Deadline,
-        trace: &mut Trace,
-    ) -> Result<Connection, Failure> {
-        let stream = self.dialer.connect(&self.target, deadline, trace).await?;
-        let Dialed { stream, tls } = match &self.tls {
-            None => Dialed { stream: Stream::plain(stream), tls: None },
-            Some(tls) => {
-                let mut stream = stream;
-                let offered = trace.phase(Phase::Tls, deadline, session::request_tls(&mut stream)).await?;
-                match (offered, self.plan.sslmode()) {
-                    (true, _) => self.dialer.secure(tls, self.target.host(), stream, deadline, trace).await?,
-                    (false, SslMode::Prefer) => Dialed { stream: Stream::plain(stream), tls: None },
-                    (false, mode) => {
-                        let message = format!("the server does not offer TLS, and sslmode is {mode}");
-                        return Err(Failure::new(Phase::Tls, FailureKind::TlsHandshake, message).with_hint(
-                            "turn `ssl` on at the server; or, on a network that you trust, set sslmode to prefer",
-                        ));
-                    }
-                }
-            }
-        };
-        let encrypted = tls.is_some();
-        let password = self.password.as_ref().map(Password::current);
-        let log_in = async {
-            Connection::log_in(self.plan.user(), password.as_ref(), database, stream, tls)
-                .await
-                .map_err(|error| classify(Phase::Auth, &error, encrypted))
-        };
-        trace.phase(Phase::Auth, deadline, log_in).await
+        facts.details.tls = session.tls().cloned();
+        Ok(facts)
     }
 
     /// The databases that this role could connect to, asked for over a database that every server has.
-    async fn databases(&self, deadline: Deadline) -> Result<Vec<String>, Failure> {
-        let mut failure = None;
-        for common in ["postgres", "template1"] {
+    async fn databases(&self, deadline: Deadline) -> Option<Vec<String>> {
+        for common in databases::COMMON {
             // The failed attempt's own phases must not grow by what is asked on the side.
             let mut aside = Trace::default();
-            match self.open_database(common, deadline, &mut aside).await {
-                Ok(connection) => {
-                    let listed = tokio::time::timeout_at(deadline.instant(), connection.databases()).await;
-                    let _ = tokio::time::timeout_at(deadline.instant(), connection.goodbye()).await;
-                    return match listed {
-                        Ok(Ok(names)) => Ok(names),
-                        Ok(Err(error)) => Err(classify(Phase::Query, &error, true)),
-                        Err(_) => {
-                            Err(Failure::new(Phase::Query, FailureKind::QueryTimeout, "no answer in time"))
-                        }
-                    };
-                }
-                Err(failed) => failure = failure.or(Some(failed)),
+            if let Ok(connection) = self.open_database(common, deadline, &mut aside).await {
+                return databases::list(connection, deadline).await;
             }
         }
-        Err(failure.unwrap_or_else(|| Failure::new(Phase::Auth, FailureKind::Internal, "nothing was tried")))
+        None
     }
 
     fn judge(&self, seen: &PostgresDetails) -> Result<(), Failure> {
@@ -182,28 +226,4 @@ impl Postgres {
             (Role::Any | Role::Primary | Role::Replica, _) => Ok(()),
         }
     }
-}
-
-/// Tells a wrong name together with the right ones.
-fn database_missing(missing: Failure, wanted: &str, there: Result<Vec<String>, Failure>) -> Failure {
-    let Ok(there) = there else { return missing };
-    let nearest = there
-        .iter()
-        .map(|name| (strsim::jaro_winkler(name, wanted), name))
-        .filter(|(likeness, _)| *likeness > 0.8)
-        .max_by(|(a, _), (b, _)| a.total_cmp(b))
-        .map(|(_, name)| name);
-    let mut told = there.iter().take(DATABASES_TOLD).cloned().collect::<Vec<_>>().join(", ");
-    if there.len() > DATABASES_TOLD {
-        told.push_str(&format!(" and {} more", there.len() - DATABASES_TOLD));
-    }
-    let hint = match nearest {
-        Some(name) => format!(
-            "did you mean \"{name}\"? set DATABASE_NAME={name}, or `database: {name}` in the configuration"
-        ),
-        None => {
-            "set DATABASE_NAME, or `database` in the configuration, to one of these; or create it".to_owned()
-        }
-    };
-    Failure { message: format!("{}; this server has: {told}", missing.message), hint, ..missing }
 }

@@ -18,7 +18,7 @@ use crate::clock::Deadline;
 use crate::config::Secret;
 use crate::config::plan::ProbePlan;
 use crate::config::secret::REDACTED;
-use crate::health::observation::RedisReplication;
+use crate::health::observation::{QueryValue, RedisReplication};
 use crate::health::{Details, Failure, Outcome};
 use crate::net::Trace;
 
@@ -89,6 +89,17 @@ impl Discreet {
                 for said in [&mut seen.user, &mut seen.database] {
                     *said = setting(&plain(said), &self.from_files).to_owned();
                 }
+                // Names of applications are what their clients chose.
+                let counts = [&mut seen.connections.by_state, &mut seen.connections.by_application];
+                let counted = counts.into_iter().flatten().flatten();
+                counted.for_each(|(name, _)| *name = self.told(name));
+                seen.notes.iter_mut().for_each(|note| *note = self.told(note));
+                for query in &mut seen.queries {
+                    query.problem = query.problem.as_deref().map(|problem| self.told(problem));
+                    if let Some(QueryValue::Text(text)) = &mut query.value {
+                        *text = self.told(text);
+                    }
+                }
             }
             Details::Redis(seen) => {
                 let said =
@@ -153,6 +164,7 @@ impl Probe for Discreet {
         Box::pin(async move {
             let outcome = self.inner.attempt(deadline, trace).await;
             self.notice_rotation();
+            self.look_through(&mut trace.seen);
             match outcome {
                 Ok(mut seen) => {
                     seen.warnings.iter_mut().for_each(|warning| *warning = self.told(warning));
@@ -173,6 +185,10 @@ impl Probe for Discreet {
 
     fn close(self: Box<Self>) -> BoxFuture<'static, ()> {
         self.inner.close()
+    }
+
+    fn gone(&self) -> BoxFuture<'static, ()> {
+        self.inner.gone()
     }
 }
 

@@ -9,7 +9,7 @@ use crate::config::bound::{Bound, Boundary, OFF};
 use crate::config::duration::{self, HumanDuration};
 use crate::config::percent::{self, Percent};
 use crate::config::rate::Rate;
-use crate::config::raw::RawStatus;
+use crate::config::raw::{RawExpected, RawStatus};
 use crate::config::secret::Secret;
 
 /// What a closed set allows.
@@ -69,6 +69,7 @@ scalars! {
     Bound<Percent>: bound::<Percent>(),
     Bound<Rate>: bound::<Rate>(),
     Bound<HumanDuration>: bound::<HumanDuration>(),
+    RawExpected: json_schema!({"anyOf": [{"type": "string"}, {"type": "number"}, {"type": "boolean"}]}),
     RawStatus: json_schema!({"anyOf": [
         {"type": "integer", "minimum": 100, "maximum": 599},
         {"type": "string", "pattern": "^[1-5][0-9]{2}(-[1-5][0-9]{2})?$"},

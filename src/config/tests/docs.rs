@@ -9,6 +9,7 @@ use std::fs;
 use serde_json::Value;
 
 use super::*;
+use crate::config::bound::OFF;
 use crate::config::decode::fields;
 use crate::config::env::{Sets, VARIABLES};
 use crate::config::raw::{RawChecking, RawDependency};
@@ -131,14 +132,15 @@ fn values(property: &Value) -> String {
     }
     let range = || Some(format!("{} to {}", form.get("minimum")?, form.get("maximum")?));
     let pattern = form["pattern"].as_str().unwrap_or_default();
+    let or_off = if pattern.contains(OFF) { ", or `off`" } else { "" };
     match () {
         () if is("integer") => range().unwrap_or_else(|| "whole number".to_owned()),
         () if is("number") => range().unwrap_or_else(|| "number".to_owned()),
         () if is("boolean") => "`true`, `false`".to_owned(),
         () if is("array") => "list".to_owned(),
         () if is("object") => "map".to_owned(),
-        () if pattern.contains("ms") => "[duration](#durations)".to_owned(),
-        () if pattern.contains('%') => "share, such as `80%`".to_owned(),
+        () if pattern.contains("ms") => format!("[duration](#durations){or_off}"),
+        () if pattern.contains('%') => format!("share, such as `80%`{or_off}"),
         () => "text".to_owned(),
     }
 }

@@ -58,7 +58,7 @@ fn section(key: &str, entry: &Node, at: &Cursor<'_>) -> Section {
     }
     dependency.name.get_or_insert_with(|| key.to_owned());
     let kind = dependency.kind.map(|kind| match kind {
-        Kind::Postgres => RawKind::Postgres(rest(entry, path, &["queries"], errors)),
+        Kind::Postgres => RawKind::Postgres(rest(entry, path, &[], errors)),
         Kind::Redis => RawKind::Redis(rest(entry, path, &[], errors)),
         Kind::Dns => RawKind::Dns(rest(entry, path, &[], errors)),
         Kind::Tcp => RawKind::Tcp(rest(entry, path, &[], errors)),

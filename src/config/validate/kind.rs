@@ -5,15 +5,16 @@
 
 mod dns;
 mod http;
+mod postgres;
 mod redis;
 
 pub(super) use dns::nameservers;
 
 use super::cursor::Cursor;
-use super::tls::{root_cert, tls};
+use super::tls::tls;
 use crate::config::errors::{ConfigError, Errors};
 use crate::config::origin::Origin;
-use crate::config::plan::{PostgresPlan, ProbePlan, RECEIVED_MAX, Role, SslMode, TcpPlan};
+use crate::config::plan::{ProbePlan, RECEIVED_MAX, TcpPlan};
 use crate::config::raw::{RawDns, RawHttp, RawPostgres, RawRedis, RawTcp};
 use crate::config::tree::{Content, Map, Node};
 use crate::health::Kind;
@@ -44,7 +45,7 @@ const RECONNECT_EVERY: u64 = 6;
 /// Resolves and validates the fields of a kind.
 pub(super) fn asked(raw: RawKind, used: bool, at: &Cursor<'_>, warnings: &mut Vec<String>) -> Asked {
     match raw {
-        RawKind::Postgres(raw) => postgres(raw, used, at),
+        RawKind::Postgres(raw) => postgres::postgres(raw, used, at),
         RawKind::Redis(raw) => redis::redis(raw, used, at),
         RawKind::Dns(raw) => dns::dns(raw, at),
         RawKind::Tcp(raw) => tcp(raw, used, at),
@@ -81,26 +82,6 @@ fn host_of(value: Option<String>, at: &Cursor<'_>, missing: &mut Vec<&'static st
 /// A text, unless it is empty: none of these can be, and templates write "nothing" like that.
 fn said(text: Option<String>) -> Option<String> {
     text.filter(|text| !text.is_empty())
-}
-
-fn postgres(raw: RawPostgres, used: bool, at: &Cursor<'_>) -> Asked {
-    let mut missing = Vec::new();
-    let host = host_of(raw.host, at, &mut missing);
-    let plan = PostgresPlan {
-        host: host.clone(),
-        port: at.key("port").port(raw.port.unwrap_or(5432)),
-        database: said(raw.database).unwrap_or_else(|| "postgres".to_owned()),
-        user: said(raw.user).unwrap_or_else(|| "postgres".to_owned()),
-        password: at.key("password").filled(raw.password),
-        sslmode: raw.sslmode.unwrap_or(SslMode::Prefer),
-        root_cert: root_cert(raw.root_cert, used, &at.key("root_cert")),
-        role: raw.role.unwrap_or(Role::Any),
-        pool_max: at.key("pool").key("max").number(raw.pool.and_then(|pool| pool.max).unwrap_or(2), 1..=100),
-        reconnect_every: at
-            .key("reconnect_every")
-            .number(raw.reconnect_every.unwrap_or(RECONNECT_EVERY), 1..=10_000),
-    };
-    Asked { probe: ProbePlan::Postgres(plan), host: Some(host), missing }
 }
 
 fn tcp(raw: RawTcp, used: bool, at: &Cursor<'_>) -> Asked {

@@ -8,9 +8,10 @@ use serde_json::{Map, Value, json};
 
 use super::circuit::OrderedMap;
 use super::schema::Word;
-use super::{Timestamp, millis};
+use super::{Timestamp, millis, seconds};
 use crate::health::observation::{
-    DnsDetails, HttpDetails, PostgresDetails, RedisDetails, RedisReplication, TcpDetails, TlsDetails,
+    Connections, DnsDetails, HttpDetails, PostgresDetails, QueryResult, QueryValue, RedisDetails,
+    RedisReplication, TcpDetails, TlsDetails,
 };
 use crate::health::{Check, Details, FailureKind, Now, Phase, Policy, Status};
 
@@ -114,10 +115,46 @@ fn postgres(seen: &PostgresDetails, now: Now) -> Value {
         "server_version": seen.server_version,
         "role": if seen.in_recovery { "replica" } else { "primary" },
         "read_only": seen.read_only,
+        "replication_lag_seconds": seen.replication_lag.map(seconds),
         "database": seen.database,
         "user": seen.user,
+        "connections": connections(&seen.connections),
+        "longest_transaction_seconds": seen.longest_transaction.map(seconds),
+        "queries": seen.queries.iter().map(query).collect::<Map<_, _>>(),
+        "not_told": seen.notes,
         "tls": tls_details(seen.tls.as_ref(), now),
     })
+}
+
+fn connections(seen: &Connections) -> Value {
+    let counts = |counts: &Vec<(String, u32)>| -> Map<String, Value> {
+        counts.iter().map(|(what, count)| (what.clone(), json!(count))).collect()
+    };
+    json!({
+        "used": seen.used,
+        "max": seen.max,
+        "reserved": seen.reserved,
+        "used_percent": seen.used_percent().map(|percent| (percent * 10.0).round() / 10.0),
+        "by_state": seen.by_state.as_ref().map(counts),
+        "by_application": seen.by_application.as_ref().map(counts),
+        "this_task": seen.this_task,
+        "this_task_by_state": seen.this_task_by_state.as_ref().map(counts),
+    })
+}
+
+fn query(result: &QueryResult) -> (String, Value) {
+    let value = result.value.as_ref().map(|value| match value {
+        QueryValue::Integer(number) => json!(number),
+        QueryValue::Number(number) => json!(number),
+        QueryValue::Text(text) => json!(text),
+    });
+    let told = json!({
+        "ok": result.ok,
+        "value": value,
+        "problem": result.problem,
+        "duration_ms": millis(result.duration),
+    });
+    (result.name.clone(), told)
 }
 
 fn redis(seen: &RedisDetails, now: Now) -> Value {
@@ -225,6 +262,6 @@ pub fn check_report(policy: &Policy, status: Status, check: Option<&Check>, now:
         "warnings": observation.map(|seen| seen.warnings.clone()).unwrap_or_default(),
         "last_check": check.map(|check| LastCheck::new(check, now)),
         "last_failure": check.and_then(LastFailure::new),
-        "details": details(observation.map(|seen| &seen.details), now),
+        "details": details(check.and_then(Check::details), now),
     })
 }

@@ -1,5 +1,7 @@
 //! `/health/detailed` and its dependencies.
 
+use std::sync::Arc;
+
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
@@ -161,7 +163,8 @@ impl<'a> Dependency<'a> {
             from_answers: change.from_answers,
         });
         // What was seen last stays told while checks fail: it is how the server was when it still answered.
-        let seen = view.last_seen.as_ref().and_then(|check| check.observation());
+        let told_by = |check: &'a Option<Arc<Check>>| check.as_deref().and_then(Check::details);
+        let seen = told_by(&view.last_check).or_else(|| told_by(&view.last_seen));
         Self {
             kind: Word(policy.kind),
             impact: Word(policy.impact),
@@ -180,7 +183,7 @@ impl<'a> Dependency<'a> {
             pool: view.pool.map(Pool::from),
             latency_ms: view.latency.map(LatencyMs::from),
             address_changes: changes.collect(),
-            details: details(seen.map(|seen| &seen.details), now),
+            details: details(seen, now),
         }
     }
 }

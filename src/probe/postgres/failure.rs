@@ -9,12 +9,19 @@ use tokio_postgres::error::{DbError, SqlState};
 use crate::health::{Failure, FailureKind, Phase};
 use crate::net::connect;
 
+use super::wire::ClearTextRefused;
+
 /// The failure that a driver's error means.
 pub(super) fn classify(phase: Phase, error: &Error, encrypted: bool) -> Failure {
     if let Some(said) = error.as_db_error() {
         return of_server(phase, said, encrypted);
     }
     if let Some(io) = connect::io_cause(error) {
+        if io.get_ref().is_some_and(|inner| inner.is::<ClearTextRefused>()) {
+            return Failure::new(phase, FailureKind::TlsRequired, format!("{io}, and the connection has no TLS")).with_hint(
+                "it was not sent: set DATABASE_SSLMODE to verify-full (or require), or have the server use scram-sha-256",
+            );
+        }
         // Bytes that are no messages of the protocol come as an I/O error, too.
         if matches!(io.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData) {
             return Failure::new(
@@ -41,6 +48,15 @@ pub(super) fn classify(phase: Phase, error: &Error, encrypted: bool) -> Failure 
     // no answer of PostgreSQL; and it must not pass for a wrong password, which blames the deployment.
     let kind = if cause.starts_with("unsupported") { FailureKind::AuthFailed } else { FailureKind::Protocol };
     Failure::new(phase, kind, cause)
+}
+
+/// Whether the server says that it does not know what it is asked for, or that this role may not: an older one, a
+/// pooler, or a database that only speaks the protocol.
+pub(super) fn not_understood(failure: &Failure) -> bool {
+    // Syntax error or access rule violation (no such function, column, table), feature not supported, no such
+    // setting, internal error.
+    let code = failure.code.as_deref().unwrap_or_default();
+    ["42", "0A", "22023", "XX"].iter().any(|class| code.starts_with(class))
 }
 
 fn of_server(phase: Phase, said: &DbError, encrypted: bool) -> Failure {
