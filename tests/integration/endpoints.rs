@@ -142,14 +142,19 @@ async fn detailed_has_the_shape_of_the_contract_field_by_field() {
     let tls = json!({"version": "string", "verified": "boolean", "expires_at": "time", "expires_in_days": "number"});
     let pool = json!({"max": "integer", "size": "integer", "idle": "integer", "in_use": "integer",
                       "waiting": "integer", "created": "integer", "closed": "integer", "errors": "integer"});
+    let connections = json!({"used": "integer", "max": "integer", "reserved": "integer", "used_percent": "number",
+                             "by_state": {"active": "integer"}, "by_application": {"sickbay": "integer"},
+                             "this_task": "integer", "this_task_by_state": {"active": "integer"}});
     let (null, all) = (json!("null"), &["connect", "tls", "auth", "query"][..]);
     for (name, phases, pool, details) in [
         (
             "database",
             all,
             &pool,
-            json!({"server_version": "string", "role": "string", "read_only": "boolean", "database": "string",
-                   "user": "string", "tls": tls}),
+            json!({"server_version": "string", "role": "string", "read_only": "boolean",
+                   "replication_lag_seconds": "null", "database": "string", "user": "string",
+                   "connections": connections, "longest_transaction_seconds": "number", "queries": {},
+                   "not_told": ["string"], "tls": tls}),
         ),
         (
             "redis",

@@ -5,6 +5,8 @@ mod details;
 mod hostile;
 mod life;
 mod pool;
+mod queries;
+mod replica;
 mod tls;
 
 use crate::support::certs::{Pair, certs};

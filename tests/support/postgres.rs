@@ -23,6 +23,9 @@ pub const DATABASE: &str = "mlflow_db";
 /// How often a server is given another port when its own was taken before it got to it.
 const TRIES: usize = 5;
 
+/// A line of `pg_hba.conf` by which a [standby](Postgres::standby) may follow a server.
+pub const LETS_REPLICATE: &str = "local replication all trust";
+
 /// What differs from a plain server with SCRAM passwords.
 #[derive(Debug, Clone, Default)]
 pub struct PostgresOptions {
@@ -66,7 +69,27 @@ impl Postgres {
             run(copy)
         });
         copied.await.expect("a copy of the template");
-        configure(&folder, &options);
+        Self::start_in(folder, &options).await
+    }
+
+    /// Starts a standby that streams from this server, which has to let replication in by its socket: start it with
+    /// [`LETS_REPLICATE`] in `hba`.
+    pub async fn standby(&self, options: PostgresOptions) -> Self {
+        let folder = Folder::new("pg");
+        let (data, socket, port) =
+            (folder.path().join("data"), self.folder.path().to_owned(), self.port.to_string());
+        let copied = tokio::task::spawn_blocking(move || {
+            let mut copy = program("pg_basebackup");
+            copy.args(["--write-recovery-conf", "--checkpoint=fast", "--no-sync", "--username", USER]);
+            copy.arg("--host").arg(socket).arg("--port").arg(port).arg("--pgdata").arg(data);
+            run(copy)
+        });
+        copied.await.expect("a copy of the primary");
+        Self::start_in(folder, &options).await
+    }
+
+    async fn start_in(folder: Folder, options: &PostgresOptions) -> Self {
+        configure(&folder, options);
         let mut server = Self { folder, port: 0, daemon: None };
         let mut last = String::new();
         for _ in 0..TRIES {
@@ -186,7 +209,7 @@ impl Postgres {
         Daemon::spawn(command, &self.folder.path().join("log"), Signal::QUIT)
     }
 
-    async fn try_sql(&self, statements: &str) -> Result<Vec<Vec<String>>, String> {
+    pub async fn try_sql(&self, statements: &str) -> Result<Vec<Vec<String>>, String> {
         let told = |error: tokio_postgres::Error| match error.as_db_error() {
             Some(error) => format!("{} {}", error.code().code(), error.message()),
             None => error.to_string(),

@@ -145,3 +145,33 @@ async fn a_password_whose_file_is_gone_is_told_with_the_refusal() {
     let as_well = "what it holds by now is refused as well";
     agent.until_dependency("wrong", |it| hint(it).contains(as_well), "the newer one's refusal").await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_password_goes_out_in_clear_text_through_tls_only() {
+    let hba = ["host all clear 127.0.0.1/32 password", "host all old 127.0.0.1/32 md5"];
+    let hba: Vec<String> = hba.map(str::to_owned).into();
+    let tls = PostgresTls::Offered(certs().good.clone());
+    let server = Postgres::start(PostgresOptions { tls, hba, ..Default::default() }).await;
+    server
+        .sql(
+            "CREATE ROLE clear LOGIN PASSWORD 'clear-1'; SET password_encryption = 'md5'; \
+             CREATE ROLE old LOGIN PASSWORD 'old-1'",
+        )
+        .await;
+    let with = |name: &str, user: &str, mode: &str| {
+        on_postgres(name, &server, json!({"user": user, "password": format!("{user}-1"), "sslmode": mode}))
+    };
+    let seen = check([
+        with("clear-plain", "clear", "disable"),
+        with("clear-tls", "clear", "require"),
+        with("md5-plain", "old", "disable"),
+        with("md5-tls", "old", "require"),
+    ])
+    .await;
+    assert_eq!(failure(&seen["clear-plain"]), ["auth", "tls_required", "-"], "{seen:#}");
+    assert!(told(&seen["clear-plain"], "hint").contains("it was not sent"), "{seen:#}");
+    assert_eq!(seen["clear-plain"]["last_check"]["attempts"], 1);
+    for name in ["clear-tls", "md5-plain", "md5-tls"] {
+        assert_eq!((failure(&seen[name]), &seen[name]["status"]), (WELL, &json!("up")), "{name}: {seen:#}");
+    }
+}

@@ -26,6 +26,7 @@ async fn each_sslmode_against_a_server_without_tls() {
         assert_eq!(failure(&seen[mode]), ["tls", "tls_handshake", "-"], "{seen:#}");
         assert!(told(&seen[mode], "message").contains(&format!("sslmode is {mode}")), "{seen:#}");
         assert_eq!(phases(&seen[mode]), ["connect", "tls"], "not a word without TLS");
+        assert_eq!(seen[mode]["last_check"]["attempts"], 1, "the server's answer would be the same again");
     }
 }
 
