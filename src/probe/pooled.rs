@@ -245,7 +245,9 @@ impl<P: Protocol> Pooled<P> {
             opened => return opened,
         };
         let Some(password) = &self.password else { return Err(refused) };
-        let reread = password.reread().await;
+        // Its file may be on a file system that is away: the refusal is told in time all the same.
+        let reread = tokio::time::timeout_at(deadline.instant(), password.reread()).await;
+        let Ok(reread) = reread else { return Err(refused) };
         let refused = match reread {
             Reread::Changed(_) => match self.protocol.open(deadline, trace).await {
                 Err(failure) if failure.kind == FailureKind::AuthFailed => failure,

@@ -6,9 +6,11 @@
 //! What peers say is also made short and printable here: it is kept with fifty checks, goes to logs where a line
 //! is a record, and to terminals, and a peer that says a megabyte of anything must not decide over those.
 //!
-//! A password of PostgreSQL or Redis that is an ordinary word, as `postgres` is in many a test, is not looked for: it
-//! would be given away by the gap that it leaves in our own sentences. Their servers do not repeat passwords;
+//! A password of PostgreSQL or Redis that could be an ordinary word, as `postgres` is in many a test, is not looked for:
+//! it would be given away by the gap that it leaves in our own sentences. Their servers do not repeat passwords;
 //! where Redis could, in refusing an `AUTH` that it does not know, its words are not told.
+
+use std::collections::VecDeque;
 
 use futures_util::future::BoxFuture;
 
@@ -30,6 +32,13 @@ const WORD_MIN: usize = 4;
 /// tokens, and their gaps would only confuse.
 const VALUE_MIN: usize = 8;
 
+/// A password of letters alone that is longer is no word of ours, and is looked for like any other.
+const ORDINARY_MAX: usize = 12;
+
+/// So many passwords that a file held while we run are looked for, the newest ones: tokens that last a quarter of an hour
+/// come to thousands in a month, and what is over is refused by the server.
+const ROTATED_MAX: usize = 4;
+
 /// No text that is told is longer, in characters; servers' own messages are a tenth of that.
 const TEXT_MAX: usize = 1000;
 
@@ -44,6 +53,8 @@ pub(super) struct Discreet {
     from_files: Vec<Secret>,
     /// It may be another one after an attempt than before.
     password: Option<Password>,
+    /// Those that it was later, newest last, and how each could turn up.
+    rotated: VecDeque<(Secret, Secrets)>,
 }
 
 impl Discreet {
@@ -54,31 +65,39 @@ impl Discreet {
         password: Option<Password>,
     ) -> Self {
         let secrets = Secrets::of(probe, from_files);
-        Self { inner, secrets, from_files: from_files.to_vec(), password }
+        Self { inner, secrets, from_files: from_files.to_vec(), password, rotated: VecDeque::new() }
     }
 
     /// Hides the password, too, that was read from its file while we run.
     fn notice_rotation(&mut self) {
         let current = self.password.as_ref().map(Password::current);
-        if let Some(new) = current.filter(|password| password.file().is_some())
-            && !self.from_files.contains(&new)
-        {
-            if !ordinary(new.expose()) {
-                self.secrets.add(&new);
-            }
-            self.from_files.push(new);
+        let Some(new) = current.filter(|password| password.file().is_some()) else { return };
+        if self.known().any(|known| *known == new) {
+            return;
         }
+        if self.rotated.len() == ROTATED_MAX {
+            self.rotated.pop_front();
+        }
+        let looked_for = (!ordinary(new.expose())).then_some(new.expose());
+        let secrets = Secrets::from(looked_for.into_iter());
+        self.rotated.push_back((new, secrets));
+    }
+
+    /// What was read from secret files, at the start and since.
+    fn known(&self) -> impl Iterator<Item = &Secret> {
+        self.from_files.iter().chain(self.rotated.iter().map(|(secret, _)| secret))
     }
 }
 
 /// A setting as it may be shown.
-pub(super) fn setting<'a>(value: &'a str, from_files: &[Secret]) -> &'a str {
-    if from_files.iter().any(|secret| secret.expose() == value) { REDACTED } else { value }
+pub(super) fn setting<'a, 's>(value: &'a str, from_files: impl IntoIterator<Item = &'s Secret>) -> &'a str {
+    if from_files.into_iter().any(|secret| secret.expose() == value) { REDACTED } else { value }
 }
 
 impl Discreet {
     fn told(&self, text: &str) -> String {
-        self.secrets.hide(&plain(text))
+        let rotated = self.rotated.iter().map(|(_, secrets)| secrets);
+        std::iter::once(&self.secrets).chain(rotated).fold(plain(text), |text, secrets| secrets.hide(&text))
     }
 
     /// What is seen repeats settings of ours, too: the session's user and database, the name that was asked for.
@@ -87,7 +106,7 @@ impl Discreet {
             Details::Postgres(seen) => {
                 seen.server_version = plain(&seen.server_version);
                 for said in [&mut seen.user, &mut seen.database] {
-                    *said = setting(&plain(said), &self.from_files).to_owned();
+                    *said = setting(&plain(said), self.known()).to_owned();
                 }
                 // Names of applications are what their clients chose.
                 let counts = [&mut seen.connections.by_state, &mut seen.connections.by_application];
@@ -232,11 +251,6 @@ impl Secrets {
         Self::from(secrets.into_iter())
     }
 
-    fn add(&mut self, secret: &Secret) {
-        let known = self.0.iter().map(Secret::expose);
-        *self = Self::from(known.chain([secret.expose()]));
-    }
-
     fn from<'a>(secrets: impl Iterator<Item = &'a str>) -> Self {
         let mut forms: Vec<String> = secrets
             // `Bearer abc` and `AUTH abc\r\n` hold a secret among other words.
@@ -261,7 +275,7 @@ impl Secrets {
 
 /// Whether a password could be a word of our own sentences.
 fn ordinary(password: &str) -> bool {
-    password.chars().all(char::is_alphabetic)
+    password.chars().count() <= ORDINARY_MAX && password.chars().all(char::is_alphabetic)
 }
 
 /// A text that was cut short with `…` may end within the secret.
@@ -331,6 +345,8 @@ mod tests {
         };
         assert_eq!(hidden_for(&with("'hunter2'"), "-ERR AUTH hunter2"), "-ERR AUTH ***");
         assert_eq!(hidden_for(&with("postgres"), "user postgres"), "user postgres");
+        let letters = "QwErTzUiOpAsDfGhJk";
+        assert_eq!(hidden_for(&with(letters), &format!("-ERR AUTH {letters}")), "-ERR AUTH ***");
     }
 
     #[test]
@@ -376,12 +392,15 @@ mod tests {
         let shared = Password::of(probe).unwrap();
         let repeating = Box::new(Repeating(shared.clone()));
         let mut discreet = Discreet::new(repeating, probe, asked.from_secret_files(), Some(shared));
-        for now in ["first-1", "second-2", "third-3"] {
+        let rotations: Vec<String> = (0..100).map(|n| format!("rotation-{n}")).collect();
+        for now in ["first-1"].into_iter().chain(rotations.iter().map(String::as_str)) {
             std::fs::write(&password, now).unwrap();
             let deadline = Deadline::after(std::time::Duration::from_secs(60));
             let said = discreet.attempt(deadline, &mut Trace::default()).await.unwrap_err();
             assert_eq!(said.message, "no: ***", "{now}");
         }
+        assert_eq!(discreet.told("first-1 rotation-98 rotation-99"), "*** *** ***");
+        assert_eq!(discreet.known().count(), 1 + ROTATED_MAX, "what is long over is let go");
     }
 
     #[test]
