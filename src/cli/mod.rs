@@ -5,6 +5,7 @@ mod config;
 mod healthcheck;
 mod logging;
 mod man;
+mod panics;
 mod run;
 mod table;
 mod wait;
@@ -124,6 +125,7 @@ enum Format {
 
 /// Runs the command that the process was started with.
 pub fn main() -> ExitCode {
+    panics::tell_on_stderr();
     let Arguments { config, command } = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => return usage(&error),

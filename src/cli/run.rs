@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::Args;
 use tracing_appender::non_blocking::ErrorCounter;
 
-use super::{Exit, logging, runtime, tell_error};
+use super::{Exit, logging, panics, runtime, tell_error};
 use crate::agent::app::{self, Ended};
 use crate::config::{Overrides, Plan};
 
@@ -45,7 +45,7 @@ fn agent(arguments: Arguments, load: impl FnOnce(Overrides) -> Result<Plan, Exit
         Exit::CannotStart
     })?;
     let log = logging::for_agent(plan.log().filter(), *plan.log().format())?;
-    tell_panics_to_the_log();
+    panics::tell_in_the_log();
     let runtime = runtime().map_err(|error| {
         tell_error(&format!("error: the agent cannot start: {error}"));
         Exit::CannotStart
@@ -81,14 +81,6 @@ fn threads_can_be_had() -> io::Result<()> {
         let _ = thread.join();
     }
     Ok(())
-}
-
-/// A panic is one line of the log like any other, not several on standard error that no filter understands.
-fn tell_panics_to_the_log() {
-    std::panic::set_hook(Box::new(|panic| {
-        let location = panic.location().map(ToString::to_string);
-        tracing::error!(location, "panicked: {}", panic.payload_as_str().unwrap_or("no message"));
-    }));
 }
 
 /// Says, once standard output takes lines again, how many were dropped meanwhile.
