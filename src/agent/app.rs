@@ -47,7 +47,9 @@ pub enum StartError {
     #[error("cannot listen for signals: {0}")]
     Signals(io::Error),
     /// There is no thread to be had.
-    #[error("cannot start the thread that answers: {0}; raise the limit of processes (`pids`, `nproc`)")]
+    #[error(
+        "the agent cannot start: the thread that answers cannot be had: {0}; raise the limit of processes (`pids`, `nproc`)"
+    )]
     Thread(io::Error),
 }
 
