@@ -26,7 +26,8 @@ pub async fn round(tested: &Tested, path: &'static str, length: Duration) -> Rou
     let address = tested.address;
     let printed = tokio::task::spawn_blocking(move || run(address, path, length)).await.expect("wrk ran");
     let used = meter::cpu(tested.pid()).saturating_sub(before);
-    let (rate, answers) = parse(&printed).unwrap_or_else(|| panic!("wrk printed something else:\n{printed}"));
+    let (rate, answers) =
+        parse(&printed).unwrap_or_else(|| panic!("wrk was not answered as it should be:\n{printed}"));
     Round { rate, cpu: used.as_secs_f64() * 1e6 / answers }
 }
 
@@ -37,8 +38,11 @@ fn run(address: SocketAddr, path: &str, length: Duration) -> String {
     output(wrk)
 }
 
-/// Answers per second, and how many in all.
+/// Answers per second, and how many in all; `None` where some were no answers: of another status, or lost.
 pub fn parse(printed: &str) -> Option<(f64, f64)> {
+    if printed.contains("Non-2xx or 3xx responses") || printed.contains("Socket errors") {
+        return None;
+    }
     let rate = printed.lines().find_map(|line| line.strip_prefix("Requests/sec:"))?.trim().parse().ok()?;
     // "  1234 requests in 3.00s, 5.67MB read"
     let answers = printed.lines().find_map(|line| line.split_once(" requests in "))?.0.trim().parse().ok()?;
@@ -53,9 +57,12 @@ mod tests {
     fn reads_what_wrk_prints() {
         let printed = "Running 1s test @ http://127.0.0.1:1/health/ready\n  1 threads and 16 connections\n  \
                        Thread Stats   Avg      Stdev     Max   +/- Stdev\n    Latency   371.50us   98.00us\n  \
-                       41234 requests in 1.10s, 6.84MB read\n  Non-2xx or 3xx responses: 3\n\
+                       41234 requests in 1.10s, 6.84MB read\n\
                        Requests/sec:  37485.45\nTransfer/sec:      6.22MB\n";
         assert_eq!(parse(printed), Some((37_485.45, 41_234.0)));
+        for wrong in ["Non-2xx or 3xx responses: 3", "Socket errors: connect 0, read 1, write 0, timeout 0"] {
+            assert_eq!(parse(&format!("{printed}  {wrong}\n")), None, "{wrong}");
+        }
         assert_eq!(parse("unable to connect to 127.0.0.1:1 Connection refused"), None);
     }
 }
