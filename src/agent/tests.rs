@@ -180,6 +180,20 @@ async fn hundreds_of_dependencies_are_all_seen_at_once() {
     assert!(bench.clock.mono().since(began) < Duration::from_secs(1), "first checks come at once");
 }
 
+/// Publications of many keep apart; the stop must not have to wait for more than one of them.
+#[tokio::test(start_paused = true)]
+async fn draining_is_seen_at_once_among_thousands() {
+    let bench = Bench::start((0..2_000).map(|n| (policy(&format!("d{n}")), well())).collect());
+    bench.until("the first is up", |b| b.status(0) == Status::Up).await;
+    let began = bench.clock.mono();
+    let (done, seen) = tokio::sync::oneshot::channel();
+    assert!(bench.updates.send(Update::Drain(done)).await.is_ok());
+    seen.await.unwrap();
+    assert_eq!(bench.current.load().lifecycle, Lifecycle::Draining);
+    let took = bench.clock.mono().since(began);
+    assert!(took <= Duration::from_millis(60), "after {took:?}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_hanging_dependency_delays_no_other_by_a_single_check() {
     let mut dependencies: Vec<_> = (0..20).map(|n| (policy(&format!("bad{n}")), hangs())).collect();
