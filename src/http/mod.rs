@@ -2,14 +2,15 @@
 //! or does any other I/O.
 //!
 //! [`server`] accepts → [`connections`] bounds how many there are, and for how long → [`service`] gives the short
-//! answers at once, from [`answers`], whose bytes are made when the snapshot changes → [`routes`] knows paths and
-//! methods → [`wire`] gives JSON its shapes.
+//! answers at once, from [`answers`], whose bytes are made when the snapshot changes → [`room`] bounds how much of
+//! long ones waits for clients to take it → [`routes`] knows paths and methods → [`wire`] gives JSON its shapes.
 
 mod answers;
 mod connections;
 mod correlation;
 mod openapi;
 mod query;
+mod room;
 mod routes;
 mod server;
 mod service;

@@ -66,7 +66,7 @@ fn write() -> Value {
             },
             "responses": {
                 "Refused": {
-                    "description": "A request that no endpoint takes: 400 no path or a broken body, 405 another method than GET and HEAD, 413 a body that is too long. What is no HTTP at all, or has too long a head, is answered 400 or 431 without a body.",
+                    "description": "A request that no endpoint takes: 400 no path or a broken body, 405 another method than GET and HEAD, 413 a body that is too long, 503 too much of long answers that nobody takes. What is no HTTP at all, or has too long a head, is answered 400 or 431 without a body.",
                     "headers": headers(),
                     "content": error,
                 },

@@ -142,6 +142,11 @@ pub(super) fn short_question(method: &Method, path: &str) -> Option<Question> {
     }
 }
 
+/// Whether what is at this path may be long: what operators ask for.
+pub(super) fn may_be_long(path: &str) -> bool {
+    find(path).is_some_and(|(endpoint, _)| endpoint.audience() == Audience::Operators)
+}
+
 /// A short answer, made in the memory of the request's headers.
 pub(super) fn answer_short(
     state: &State,
@@ -179,6 +184,8 @@ pub(super) enum Refusal {
     BodyTooLong,
     /// Its body is not what its head says.
     BodyBroken,
+    /// Too much of long answers waits to be taken.
+    NoRoom,
 }
 
 /// The answer to a request that does not get as far as the routes. The rest of a body that was not read could
@@ -199,9 +206,14 @@ pub(super) fn refuse(refusal: Refusal, headers: &HeaderMap) -> Response<Bytes> {
         Refusal::BodyBroken => {
             (StatusCode::BAD_REQUEST, "bad_request", "the body of the request is not what its head says")
         }
+        Refusal::NoRoom => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "overloaded",
+            "clients have asked for 4 MiB of answers and do not take them; ask again in a few seconds",
+        ),
     };
     let mut response = error(code, name, message, &id);
-    if refusal != Refusal::NoPath {
+    if matches!(refusal, Refusal::BodyTooLong | Refusal::BodyBroken) {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     finished(response, id)

@@ -8,11 +8,12 @@ use std::convert::Infallible;
 
 use bytes::Bytes;
 use futures_util::future::{BoxFuture, Either, FutureExt, Ready, ready};
-use http_body_util::{BodyExt, Either as EitherBody, Full, LengthLimitError, Limited};
+use http_body_util::{BodyExt, Collected, Either as EitherBody, Full, LengthLimitError, Limited};
 use hyper::body::{Body, Incoming};
 use hyper::service::Service;
 use hyper::{Request, Response, Uri};
 
+use super::room::{Held, Room};
 use super::routes::{self, Refusal};
 use super::state::State;
 
@@ -24,18 +25,21 @@ const BODY_MAX: usize = 16 * 1024;
 pub(super) struct Front<R> {
     state: State,
     routed: R,
+    room: Room,
 }
 
-/// The body of an answer: ours, or the routes'.
-type Answer<B> = Response<EitherBody<Full<Bytes>, B>>;
+/// An answer: one that is short, or one of the routes.
+type Answer = Response<EitherBody<Full<Bytes>, Held>>;
 
 impl<R, B> Front<R>
 where
     R: Service<Request<Full<Bytes>>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
     R::Future: Send,
+    B: Body<Data = Bytes> + Send,
 {
+    /// In front of these routes.
     pub(super) fn new(state: State, routed: R) -> Self {
-        Self { state, routed }
+        Self { state, routed, room: Room::default() }
     }
 
     /// The short answer to a request that asks for one and has no body.
@@ -48,12 +52,19 @@ where
     }
 
     /// The answer of the routes, once the request is there as a whole.
-    async fn answer(self, request: Request<Incoming>) -> Answer<B> {
+    async fn answer(self, request: Request<Incoming>) -> Answer {
         let (head, body) = request.into_parts();
-        match whole(&head.uri, body).await {
+        let body = whole(&head.uri, body).await.and_then(|body| {
+            let has_room = !self.room.is_full() || !routes::may_be_long(head.uri.path());
+            if has_room { Ok(body) } else { Err(Refusal::NoRoom) }
+        });
+        match body {
             Ok(body) => {
                 let Ok(answer) = self.routed.call(Request::from_parts(head, Full::new(body))).await;
-                answer.map(EitherBody::Right)
+                let (head, body) = answer.into_parts();
+                // It is there as a whole, so it neither waits nor fails.
+                let body = body.collect().await.map(Collected::to_bytes).unwrap_or_default();
+                Response::from_parts(head, EitherBody::Right(self.room.hold(body)))
             }
             Err(refusal) => {
                 routes::refuse(refusal, &head.headers).map(|body| EitherBody::Left(Full::new(body)))
@@ -86,9 +97,10 @@ impl<R, B> Service<Request<Incoming>> for Front<R>
 where
     R: Service<Request<Full<Bytes>>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
     R::Future: Send,
-    B: Send + 'static,
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Send,
 {
-    type Response = Answer<B>;
+    type Response = Answer;
     type Error = Infallible;
     type Future = Either<
         Ready<Result<Self::Response, Infallible>>,

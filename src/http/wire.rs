@@ -70,7 +70,8 @@ pub(super) struct ErrorBody<'a> {
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(inline)]
 struct Error<'a> {
-    /// For programs: `bad_request`, `not_found`, `unknown_dependency`, `method_not_allowed`, `payload_too_large`.
+    /// For programs: `bad_request`, `not_found`, `unknown_dependency`, `method_not_allowed`, `payload_too_large`,
+    /// `overloaded`.
     code: &'static str,
     /// For people.
     message: &'a str,

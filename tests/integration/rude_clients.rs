@@ -402,6 +402,33 @@ async fn silence_and_unread_answers_end_a_connection() {
     join_all(cases.map(|(what, sent)| until_hung_up(&agent, what, sent))).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_that_nobody_takes_fill_no_memory_and_keep_no_health_question_waiting() {
+    allow_open_files(8_192);
+    let (agent, _peer) = agent().await;
+    let many = b"GET /openapi.json HTTP/1.1\r\nhost: a\r\n\r\n".repeat(200);
+    let greedy = std::cell::RefCell::new(Vec::new());
+    let refused = eventually("the next one to be refused", || async {
+        for _ in 0..20 {
+            let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
+            // The kernel is to keep as little as it can.
+            socket.set_recv_buffer_size(2_048).expect("a size");
+            let mut stream = socket.connect(agent.address()).await.map_err(|error| error.to_string())?;
+            stream.write_all(&many).await.map_err(|error| error.to_string())?;
+            greedy.borrow_mut().push(stream);
+        }
+        for path in ["/health/alb", "/health"] {
+            assert_eq!(agent.get(path).await.status, 200, "{path}");
+        }
+        let answer = agent.get("/health/detailed").await;
+        if answer.status == 503 { Ok(answer) } else { Err(answer.to_string()) }
+    })
+    .await;
+    assert_eq!(refused.json()["error"]["code"], "overloaded", "{refused}");
+    drop(greedy);
+    agent.until("/health/detailed", |answer| answer.status == 200, "room").await;
+}
+
 /// Sends this, and reads nothing until the agent has hung up although it may have more to say.
 async fn until_hung_up(agent: &Agent, what: &str, sent: Vec<u8>) {
     let mut stream = TcpStream::connect(agent.address()).await.expect("it listens");
