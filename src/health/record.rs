@@ -211,11 +211,9 @@ impl Record {
         self.left_behind = check.left_behind.or(self.left_behind);
         match (self.policy.kind, check.address) {
             // Nothing is connected to: the answer itself is what changes, also to one that was not expected.
-            (Kind::Dns, _) => {
-                if !check.resolved.is_empty() {
-                    for change in self.whereabouts.changes() {
-                        self.tell_change(change, at);
-                    }
+            (Kind::Dns, _) if !check.resolved.is_empty() => {
+                for change in self.whereabouts.changes() {
+                    self.tell_change(change, at);
                 }
                 self.whereabouts.settle();
             }
@@ -227,6 +225,7 @@ impl Record {
                     self.tell_change((Some(before), Some(reached.ip())), at);
                 }
                 self.whereabouts.settle();
+                self.left_behind = None;
             }
             _ => {}
         }

@@ -49,7 +49,7 @@ pub async fn connect(
             break;
         }
     }
-    Err(combine(failures))
+    Err(combine(addresses.len(), failures))
 }
 
 async fn one(address: SocketAddr, user_timeout: Duration) -> io::Result<TcpStream> {
@@ -143,9 +143,14 @@ fn errno_name(errno: i32) -> Option<&'static str> {
 }
 
 /// One failure for all addresses: the kind of the one that came nearest to an answer, and what each said.
-fn combine(failures: Vec<(SocketAddr, Failure)>) -> Failure {
-    let said: Vec<String> =
+fn combine(addresses: usize, failures: Vec<(SocketAddr, Failure)>) -> Failure {
+    let mut said: Vec<String> =
         failures.iter().map(|(at, failure)| format!("{at}: {}", failure.message)).collect();
+    match addresses.saturating_sub(failures.len()) {
+        0 => {}
+        1 => said.push("one more address was not tried".to_owned()),
+        left => said.push(format!("{left} more addresses were not tried")),
+    }
     let nearest = failures.into_iter().map(|(_, failure)| failure).max_by_key(|failure| match failure.kind {
         FailureKind::ConnectRefused | FailureKind::ConnectReset => 3,
         FailureKind::ConnectTimeout => 2,

@@ -118,6 +118,8 @@ impl Dialer {
         deadline: Deadline,
         trace: &mut Trace,
     ) -> Result<Dialed, Failure> {
+        // A final dot is for the resolver; no certificate has one.
+        let host = host.strip_suffix('.').unwrap_or(host);
         let handshake = tls.handshake(self.network.connectors(), host, stream);
         let (session, details) = trace.phase(Phase::Tls, deadline, handshake).await?;
         Ok(Dialed { stream: Stream::tls(session), tls: Some(details) })

@@ -46,7 +46,7 @@ impl Trace {
 /// The failure of a phase that the deadline ended.
 fn out_of_time(phase: Phase, waited: Duration) -> Failure {
     let (kind, what) = match phase {
-        Phase::Dns => (FailureKind::DnsTimeout, "no name server answered"),
+        Phase::Dns => (FailureKind::DnsTimeout, "the name was not resolved"),
         Phase::Connect => (FailureKind::ConnectTimeout, "no answer to the connection attempt"),
         Phase::Tls => (FailureKind::Timeout, "connected, then no answer to the TLS handshake"),
         Phase::Auth => (FailureKind::Timeout, "connected, then no answer to the log-in"),

@@ -8,7 +8,9 @@ mod compare;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use futures_util::future::{BoxFuture, join_all};
+use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
 use hickory_resolver::proto::rr;
 
 use super::Probe;
@@ -19,6 +21,9 @@ use crate::health::{Details, Failure, FailureKind, Observation, Outcome, Phase};
 use crate::net::Trace;
 use crate::net::resolve::{Records, Resolver};
 use compare::{Lately, listed};
+
+/// Once one server has answered, another is waited for this much longer: in that time a question is repeated twice.
+const PATIENCE: Duration = Duration::from_millis(800);
 
 pub(super) struct Dns {
     plan: DnsPlan,
@@ -67,9 +72,8 @@ impl Dns {
     }
 
     async fn ask(&mut self, deadline: Deadline, trace: &mut Trace) -> Outcome {
-        let asking = self.servers.iter().map(|server| self.ask_one(server, deadline));
-        let all = async { Ok(join_all(asking).await) };
-        // Each question ends by the deadline itself, so that one silent server does not hide the others.
+        let all = async { Ok(self.ask_all(deadline).await) };
+        // It ends by the deadline itself, so that one silent server does not hide the others.
         let answers = trace.phase(Phase::Dns, deadline.later(Duration::from_millis(50)), all).await?;
         for (server, answer) in self.servers.iter_mut().zip(&answers) {
             if let Ok(found) = &answer.result {
@@ -79,14 +83,28 @@ impl Dns {
         self.judge(answers, trace)
     }
 
-    async fn ask_one(&self, server: &Server, deadline: Deadline) -> Answer {
+    /// Asks all servers side by side. Once one has an answer, the others are not waited for long.
+    async fn ask_all(&self, deadline: Deadline) -> Vec<Answer> {
         let watch = Stopwatch::start();
-        let query = server.resolver.records(self.plan.query(), self.record);
-        let result = tokio::time::timeout_at(deadline.instant(), query).await.unwrap_or_else(|_| {
+        let ask_one = |(n, server): (usize, &Server)| {
+            let resolver = server.resolver.clone();
+            async move { (n, resolver.records(self.plan.query(), self.record).await) }
+        };
+        let mut asking: FuturesUnordered<_> = self.servers.iter().enumerate().map(ask_one).collect();
+        let mut answers: Vec<Option<Answer>> = self.servers.iter().map(|_| None).collect();
+        let mut until = deadline;
+        while let Ok(Some((n, result))) = tokio::time::timeout_at(until.instant(), asking.next()).await {
+            if result.is_ok() && until == deadline {
+                until = deadline.within(PATIENCE);
+            }
+            answers[n] = Some(Answer { result, duration: watch.elapsed() });
+        }
+        let silent = || {
             let message = format!("no answer for {} within {:.1?}", self.plan.query(), watch.elapsed());
-            Err(Failure::new(Phase::Dns, FailureKind::DnsTimeout, message))
-        });
-        Answer { result, duration: watch.elapsed() }
+            let failure = Failure::new(Phase::Dns, FailureKind::DnsTimeout, message);
+            Answer { result: Err(failure), duration: watch.elapsed() }
+        };
+        answers.into_iter().map(|answer| answer.unwrap_or_else(silent)).collect()
     }
 
     fn judge(&self, answers: Vec<Answer>, trace: &mut Trace) -> Outcome {

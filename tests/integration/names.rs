@@ -141,6 +141,24 @@ async fn a_port_by_name_tells_its_moves_too_and_several_addresses_are_none() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn of_very_many_addresses_some_are_tried_and_the_rest_is_counted() {
+    let names = ScriptedDns::start(|asked| {
+        let all = (0..1_000_u32).map(|n| dns::data(&Ipv4Addr::from(0x7f01_0000 + n).to_string()));
+        let mut answer = asked.answer(all.filter(|_| asked.tcp && asked.record == "A"));
+        answer.metadata.truncation = !asked.tcp;
+        Some(answer)
+    })
+    .await;
+    let port = json!({"host": "many.test", "port": tcp::refused_port()});
+    let agent = agent(names.address(), [on("tcp", "port", port)]).await;
+    let refused = |it: &Value| config::failure(it)[1] == "connect_refused";
+    let seen = agent.until_dependency("port", refused, "a refusal by all").await;
+    let said = config::told(&seen, "message");
+    assert!(said.starts_with("127.1.0.0:") && said.len() < 1_100, "{said}");
+    assert!(said.ends_with("984 more addresses were not tried"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn ten_dependencies_on_one_host_share_their_questions() {
     let web = tcp::mute().await;
     let names = Dns::start(at(&["127.0.0.1"])).await;

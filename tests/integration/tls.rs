@@ -177,6 +177,16 @@ async fn of_a_chain_the_servers_own_certificate_is_warned_of_and_the_rest_is_ver
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_name_with_its_final_dot_is_the_name_in_the_certificate() {
+    let server = greeting(&certs().good).await;
+    let tls = json!({"root_cert": certs().ca});
+    let dotted =
+        json!({"host": "localhost.", "port": server.address().port(), "tls": tls, "expect": "hello"});
+    let seen = check([on("tcp", "dotted", dotted)]).await;
+    assert_eq!(failure(&seen["dotted"]), WELL, "{seen:#}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn authorities_that_are_replaced_under_a_running_agent_are_read_again() {
     let server = greeting(&certs().good).await;
     let folder = Folder::new("authorities");

@@ -325,3 +325,25 @@ fn a_log_filter_of_a_word_that_is_no_level_is_refused() {
         assert_eq!(plan(&[], &[("SICKBAY_LOG", fine)]).log().filter(), fine);
     }
 }
+
+#[test]
+fn more_names_than_there_are_packets_for_are_warned_of() {
+    let plan = |names: usize, more: &str| {
+        let entries = (0..names).map(|n| {
+            // Two of each name, which share their questions.
+            format!("  - {{name: p{n}, kind: tcp, impact: none, host: h{}.test, port: 1{more}}}\n", n / 2)
+        });
+        plan(&[&format!("dependencies:\n{}", entries.collect::<String>())], &[])
+    };
+    let often = ", interval: 100ms, timeout: 1s";
+    assert_eq!(plan(48, often).warnings(), [] as [&str; 0], "24 names, twice a second each");
+    assert_eq!(
+        plan(60, often).warnings(),
+        [
+            "the checks of 30 names take 60 DNS packets a second, and `resolver.packets_per_second` allows 50: answers \
+          up to 30 s old are used in place of new ones; check less often, or allow more"
+        ]
+    );
+    assert_eq!(plan(60, "").warnings(), [] as [&str; 0], "every ten seconds");
+    assert_eq!(plan(60, ", interval: 100ms, timeout: 1s, enabled: false").warnings(), [NOTHING]);
+}

@@ -7,6 +7,7 @@ mod checking;
 mod cursor;
 mod dependency;
 mod kind;
+mod resolver;
 mod tls;
 
 pub(super) use checking::Checking;
@@ -14,7 +15,6 @@ pub(super) use dependency::Resolved;
 pub(super) use kind::granted;
 
 use std::net::SocketAddr;
-use std::num::NonZeroU32;
 use std::time::Duration;
 
 use cursor::Cursor;
@@ -26,8 +26,8 @@ use super::errors::{ConfigError, Errors, similar};
 use super::layers::Layers;
 use super::log_filter;
 use super::path::Path;
-use super::plan::{LogPlan, Plan, ResolverPlan, ServerPlan, ServicePlan};
-use super::raw::{Raw, RawLog, RawResolver, RawServer, RawService};
+use super::plan::{LogPlan, Plan, ServerPlan, ServicePlan};
+use super::raw::{Raw, RawLog, RawServer, RawService};
 
 /// The plan of the merged layers. Valid if `errors` is empty afterwards.
 pub(super) fn validate(mut layers: Layers, errors: &Errors) -> Plan {
@@ -38,7 +38,7 @@ pub(super) fn validate(mut layers: Layers, errors: &Errors) -> Plan {
     let service = service(raw.service.unwrap_or_default(), &root.key("service"));
     let server = server(raw.server.unwrap_or_default(), &root.key("server"));
     let log = log(raw.log.unwrap_or_default(), &root.key("log"));
-    let resolver = resolver(raw.resolver.unwrap_or_default(), &root.key("resolver"));
+    let resolver = resolver::resolver(raw.resolver.unwrap_or_default(), &root.key("resolver"));
     let defaults = checking::checking(raw.defaults.unwrap_or_default(), None, &root.key("defaults"));
 
     let mut warnings = layers.said.warnings;
@@ -57,6 +57,8 @@ pub(super) fn validate(mut layers: Layers, errors: &Errors) -> Plan {
                 .to_owned(),
         );
     }
+
+    warnings.extend(resolver::too_many_questions(&dependencies, &resolver));
 
     let view = effective::view(&service, &server, &log, &resolver, &defaults, &dependencies, &layers.root);
     let dependencies = dependencies.into_iter().map(|resolved| resolved.plan).collect();
@@ -151,22 +153,6 @@ fn log(raw: RawLog, at: &Cursor<'_>) -> LogPlan {
         });
     }
     LogPlan { filter, format: raw.format }
-}
-
-fn resolver(raw: RawResolver, at: &Cursor<'_>) -> ResolverPlan {
-    let servers_at = at.key("nameservers");
-    let servers = given(raw.nameservers, &servers_at).map(|raw| kind::nameservers(raw, &servers_at));
-    let servers = servers.unwrap_or_default();
-    let nameservers: Vec<SocketAddr> = servers.iter().filter_map(|server| server.address()).collect();
-    if !nameservers.is_empty() && nameservers.len() < servers.len() {
-        servers_at
-            .refuse(ConfigError::new("`system` stands beside addresses").allowed("`system`, or addresses"));
-    }
-    let at = at.key("packets_per_second");
-    // Ten let a single dependency look both families up and be answered late; above the most a VPC's resolver
-    // takes, there would be no limit.
-    let packets = given(raw.packets_per_second, &at).map(|packets| at.number(packets, 10..=1024));
-    ResolverPlan { nameservers, packets_per_second: packets.unwrap_or(NonZeroU32::MIN) }
 }
 
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
