@@ -16,7 +16,8 @@ use crate::clock::{self, Clock, Deadline, Heartbeat};
 use crate::health::snapshot::Lifecycle;
 use crate::health::test_support::policy;
 use crate::health::{
-    Failure, FailureKind, Observation, Outcome, Phase, Policy, Record, Snapshot, Status, verdict,
+    DependencyView, Failure, FailureKind, Observation, Outcome, Phase, Policy, Record, Snapshot, Status,
+    verdict,
 };
 use crate::net::resolve::Settings;
 use crate::net::{Network, Trace};
@@ -192,6 +193,26 @@ async fn draining_is_seen_at_once_among_thousands() {
     assert_eq!(bench.current.load().lifecycle, Lifecycle::Draining);
     let took = bench.clock.mono().since(began);
     assert!(took <= Duration::from_millis(60), "after {took:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_views_of_many_are_published_together_and_none_is_forgotten() {
+    const COUNT: usize = 300;
+    let often = |n| Policy { interval: Duration::from_secs(1), ..policy(&format!("d{n}")) };
+    let bench = Bench::start((0..COUNT).map(|n| (often(n), well())).collect());
+    let checks = || bench.counts.iter().map(|count| count.asked.load(Ordering::SeqCst)).sum::<usize>();
+    let mut published = vec![bench.current.load_full()];
+    while checks() < 3 * COUNT {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        let current = bench.current.load_full();
+        let delay = Duration::from_millis(50);
+        let late = |view: &Arc<DependencyView>| view.next_due + delay < bench.clock.mono();
+        assert!(!current.dependencies.iter().any(late), "a check ended and is not to be seen");
+        if published.last().is_some_and(|last| !Arc::ptr_eq(last, &current)) {
+            published.push(current);
+        }
+    }
+    assert!(published.len() < 60, "{} publications of {} checks", published.len(), checks());
 }
 
 #[tokio::test(start_paused = true)]
