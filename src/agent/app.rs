@@ -121,10 +121,13 @@ pub async fn run(plan: Plan) -> Result<Ended, StartError> {
         }
     }
     drop(shared);
+    let drain_for = *plan.server().drain();
+    // Nobody reads it any more, and its printed form alone is some kilobytes for each dependency.
+    drop(plan);
 
     let (stop, _) = signals.next().await;
     let ending = async {
-        drain(&updates, stop, *server.drain()).await;
+        drain(&updates, stop, drain_for).await;
         runners_stop.cancel();
         finish(&mut runners, RUNNERS_END).await;
         http_stop.cancel();
