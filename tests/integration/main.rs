@@ -22,6 +22,7 @@ mod cli;
 mod config_errors;
 mod dns;
 mod endpoints;
+mod failure_kinds;
 mod fallbacks;
 mod history;
 mod http_probe;
