@@ -256,6 +256,13 @@ impl Snapshot {
         self.partners(index).any(|partner| matches!(partner.status(now), Status::Up | Status::Degraded))
     }
 
+    /// The same by the last results, however old they are: for answers to which staleness alone is no evidence.
+    pub fn had_stand_in(&self, index: usize) -> bool {
+        self.partners(index).any(|partner| {
+            partner.policy.enabled() && partner.last_check.is_some() && !partner.known_down()
+        })
+    }
+
     /// Whether this one has succeeded once, or another one that can take its place.
     pub fn has_come_up(&self, index: usize) -> bool {
         self.dependencies[index].succeeded_once || self.partners(index).any(|partner| partner.succeeded_once)

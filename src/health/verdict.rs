@@ -84,7 +84,7 @@ pub fn alb(snapshot: &Snapshot, now: Monotonic) -> Answer {
     }
     let at_fault: Vec<Reason> = snapshot
         .enabled(Impact::Critical)
-        .filter(|(index, _)| !snapshot.has_stand_in(*index, now))
+        .filter(|(index, _)| !snapshot.had_stand_in(*index))
         .filter(|(index, view)| match view.policy.scope {
             Scope::Local => counts_as_down(snapshot, *index, view),
             Scope::Shared => born_broken(view),
@@ -377,7 +377,8 @@ mod tests {
             (DOWN, DOWN, ServiceStatus::Down, [503, 200, 200]),
             (broken, NEVER_UP, ServiceStatus::Down, [503, 503, 503]),
             (broken, DOWN, ServiceStatus::Down, [503, 503, 200]),
-            (broken, As::Stale, ServiceStatus::Down, [503, 503, 200]),
+            // A stand-in whose results are old may still stand in: a stalled agent is no reason to leave.
+            (broken, As::Stale, ServiceStatus::Down, [503, 200, 200]),
             (broken, As::Disabled, ServiceStatus::Down, [503, 503, 503]),
         ] {
             let all = snapshot(vec![with(Impact::Critical, database), replica(stand_in)]);
@@ -542,7 +543,7 @@ mod tests {
             (DOWN, As::Up, true),
             (DOWN, As::Failing, true),
             (DOWN, DOWN, false),
-            (DOWN, As::Stale, false),
+            (DOWN, As::Stale, true),
             (DOWN, As::Disabled, false),
             (NEVER_UP, As::Up, true),
             (NEVER_UP, DOWN, false),
