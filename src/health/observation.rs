@@ -98,8 +98,8 @@ pub struct PostgresDetails {
     pub longest_transaction: Option<Duration>,
     /// The configured queries, in their order.
     pub queries: Vec<QueryResult>,
-    /// What is not told, and why.
-    pub notes: Vec<String>,
+    /// Why some of this is not known, and what to do about it.
+    pub hidden: Option<String>,
     /// The session's TLS; `None` for plain text.
     pub tls: Option<TlsDetails>,
 }

@@ -258,9 +258,8 @@ impl Snapshot {
 
     /// The same by the last results, however old they are: for answers to which staleness alone is no evidence.
     pub fn had_stand_in(&self, index: usize) -> bool {
-        self.partners(index).any(|partner| {
-            partner.policy.enabled() && partner.last_check.is_some() && !partner.known_down()
-        })
+        self.partners(index)
+            .any(|partner| partner.policy.enabled() && partner.last_check.is_some() && !partner.known_down())
     }
 
     /// Whether this one has succeeded once, or another one that can take its place.

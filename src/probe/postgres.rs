@@ -160,11 +160,9 @@ impl Postgres {
             }
         }
         let mut facts = self.told(facts::FEW, session, deadline, trace).await?;
-        if let Some((_, why)) = &self.refused_all {
-            let note =
-                format!("connections, transactions and replication are not told: the server says: {why}");
-            facts.details.notes.push(note);
-        }
+        facts.details.hidden = self.refused_all.as_ref().map(|(_, why)| {
+            format!("connections, transactions and replication are not told: the server says: {why}")
+        });
         Ok(facts)
     }
 

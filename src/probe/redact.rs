@@ -112,7 +112,7 @@ impl Discreet {
                 let counts = [&mut seen.connections.by_state, &mut seen.connections.by_application];
                 let counted = counts.into_iter().flatten().flatten();
                 counted.for_each(|(name, _)| *name = self.told(name));
-                seen.notes.iter_mut().for_each(|note| *note = self.told(note));
+                seen.hidden = seen.hidden.as_deref().map(|why| self.told(why));
                 for query in &mut seen.queries {
                     query.problem = query.problem.as_deref().map(|problem| self.told(problem));
                     if let Some(QueryValue::Text(text)) = &mut query.value {

@@ -154,7 +154,7 @@ async fn detailed_has_the_shape_of_the_contract_field_by_field() {
             json!({"server_version": "string", "role": "string", "read_only": "boolean",
                    "replication_lag_seconds": "null", "database": "string", "user": "string",
                    "connections": connections, "longest_transaction_seconds": "number", "queries": {},
-                   "not_told": ["string"], "tls": tls}),
+                   "hidden": "null", "tls": tls}),
         ),
         (
             "redis",

@@ -121,7 +121,7 @@ fn postgres(seen: &PostgresDetails, now: Now) -> Value {
         "connections": connections(&seen.connections),
         "longest_transaction_seconds": seen.longest_transaction.map(seconds),
         "queries": seen.queries.iter().map(query).collect::<Map<_, _>>(),
-        "not_told": seen.notes,
+        "hidden": seen.hidden,
         "tls": tls_details(seen.tls.as_ref(), now),
     })
 }

@@ -79,7 +79,7 @@ const DETAILS: &[(Kind, &[(&str, &str)])] = &[
             ("connections", "object"),
             ("longest_transaction_seconds", "number?"),
             ("queries", "object"),
-            ("not_told", "strings"),
+            ("hidden", "string?"),
             ("tls", "tls?"),
         ],
     ),

@@ -112,7 +112,7 @@ impl Facts {
         } else {
             let note = "connections and the longest transaction are not told: this user sees its own sessions \
                         only; `GRANT pg_monitor` to it";
-            details.notes.push(note.to_owned());
+            details.hidden = Some(note.to_owned());
         }
         let replay = column(14).and_then(|text| serde_json::from_str(text).ok()).map(|it: Value| Replay {
             receiving: it["receiving"] == true,
@@ -203,15 +203,15 @@ mod tests {
         assert_eq!(details.longest_transaction, Some(Duration::from_millis(61_500)));
         let behind = Some(Duration::ZERO);
         assert_eq!(replay, Some(Replay { receiving: true, has_received: true, caught_up: false, behind }));
-        assert!(details.notes.is_empty());
+        assert!(details.hidden.is_none());
     }
 
     #[test]
     fn what_the_user_may_not_see_is_not_told_and_the_rest_is() {
         let Facts { details, .. } = with(5, Some("f"));
         let limits = Connections { max: Some(100), reserved: Some(5), ..Connections::default() };
-        assert_eq!((details.connections, details.longest_transaction), (limits, None));
-        assert!(details.notes[0].contains("GRANT pg_monitor"));
+        assert_eq!((&details.connections, details.longest_transaction), (&limits, None));
+        assert!(details.hidden.is_some_and(|why| why.contains("GRANT pg_monitor")));
     }
 
     #[test]

@@ -17,10 +17,8 @@ pub(super) fn classify(phase: Phase, error: &Error, encrypted: bool) -> Failure 
         return of_server(phase, said, encrypted);
     }
     if let Some(io) = connect::io_cause(error) {
-        if io.get_ref().is_some_and(|inner| inner.is::<ClearTextRefused>()) {
-            return Failure::new(phase, FailureKind::TlsRequired, format!("{io}, and the connection has no TLS")).with_hint(
-                "it was not sent: set DATABASE_SSLMODE to verify-full (or require), or have the server use scram-sha-256",
-            );
+        if io.get_ref().is_some_and(|cause| cause.is::<ClearTextRefused>()) {
+            return clear_text(phase);
         }
         // Bytes that are no messages of the protocol come as an I/O error, too.
         if matches!(io.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData) {
@@ -46,17 +44,26 @@ pub(super) fn classify(phase: Phase, error: &Error, encrypted: bool) -> Failure 
     }
     // What the driver calls unsupported is a method of authentication that it does not know. Anything else is
     // no answer of PostgreSQL; and it must not pass for a wrong password, which blames the deployment.
-    let kind = if cause.starts_with("unsupported") { FailureKind::AuthFailed } else { FailureKind::Protocol };
-    Failure::new(phase, kind, cause)
+    if cause.starts_with("unsupported") {
+        return Failure::new(phase, FailureKind::AuthFailed, format!("the server asks for an {cause}"))
+            .with_hint("let this user log in by scram-sha-256: Kerberos, GSSAPI and SSPI are not supported");
+    }
+    Failure::new(phase, FailureKind::Protocol, cause)
 }
 
-/// Whether the server says that it does not know what it is asked for, or that this role may not: an older one, a
-/// pooler, or a database that only speaks the protocol.
+/// Whether the server took the question for none, because it lacks something that was asked for, or does not let it
+/// be asked: SQLSTATE classes 42 (syntax error or access rule violation) and 0A (feature not supported).
 pub(super) fn not_understood(failure: &Failure) -> bool {
-    // Syntax error or access rule violation (no such function, column, table), feature not supported, no such
-    // setting, internal error.
-    let code = failure.code.as_deref().unwrap_or_default();
-    ["42", "0A", "22023", "XX"].iter().any(|class| code.starts_with(class))
+    failure.code.as_deref().is_some_and(|code| code.starts_with("42") || code.starts_with("0A"))
+}
+
+/// A password in clear text goes out through TLS, and no other way.
+fn clear_text(phase: Phase) -> Failure {
+    let message =
+        "the server asks for the password in clear text, and the connection has no TLS: it was not sent";
+    Failure::new(phase, FailureKind::TlsRequired, message).with_hint(
+        "set DATABASE_SSLMODE to verify-full (and DATABASE_SSLROOTCERT to the file of its authority); or have the server ask by scram-sha-256",
+    )
 }
 
 fn of_server(phase: Phase, said: &DbError, encrypted: bool) -> Failure {
@@ -78,6 +85,9 @@ fn of_server(phase: Phase, said: &DbError, encrypted: bool) -> Failure {
             false => fail(FailureKind::StartingUp),
         };
     }
+    if *code == SqlState::PROTOCOL_VIOLATION {
+        return pooler(fail, said.message());
+    }
     fail(match *code {
         // The database exists and takes no connections (`ALLOW_CONNECTIONS false`).
         SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE if phase == Phase::Auth => FailureKind::AccessDenied,
@@ -87,7 +97,6 @@ fn of_server(phase: Phase, said: &DbError, encrypted: bool) -> Failure {
         SqlState::QUERY_CANCELED => FailureKind::QueryTimeout,
         SqlState::READ_ONLY_SQL_TRANSACTION => FailureKind::ReadOnly,
         SqlState::INSUFFICIENT_PRIVILEGE => FailureKind::AccessDenied,
-        SqlState::PROTOCOL_VIOLATION => FailureKind::Protocol,
         _ => FailureKind::QueryFailed,
     })
 }
@@ -108,6 +117,11 @@ fn not_authorised(fail: impl Fn(FailureKind) -> Failure, message: &str, encrypte
             "something on the way ends the TLS session and makes one of its own: a proxy, or an attacker, who has seen no password yet; find out which, and set DATABASE_SSLMODE to verify-full",
         );
     }
+    if message.contains("client certificate") {
+        return fail(FailureKind::AccessDenied).with_hint(
+            "pg_hba.conf wants a client certificate from this user, which is not supported yet: give it a line with scram-sha-256",
+        );
+    }
     if !message.contains("pg_hba.conf") {
         return fail(FailureKind::AccessDenied);
     }
@@ -122,4 +136,38 @@ fn not_authorised(fail: impl Fn(FailureKind) -> Failure, message: &str, encrypte
     fail(FailureKind::AccessDenied).with_hint(
         "pg_hba.conf has no line for this user, database and address: add one (on RDS: check user and database name)",
     )
+}
+
+/// 08P01: what poolers answer with in their own name; of a server it would mean that we do not speak its language.
+/// The texts are PgBouncer's.
+fn pooler(fail: impl Fn(FailureKind) -> Failure, message: &str) -> Failure {
+    let said = |text: &str| message.contains(text);
+    if said("startup parameter") {
+        return fail(FailureKind::AccessDenied).with_hint(
+            "a pooler in between does not know this parameter: for PgBouncer, add it to ignore_startup_parameters",
+        );
+    }
+    if said("no such user") || said("password authentication failed") || said("SASL authentication failed") {
+        return fail(FailureKind::AuthFailed).with_hint(
+            "the pooler in between refuses user or password: compare them with its own user list",
+        );
+    }
+    if said("no such database") {
+        return fail(FailureKind::DatabaseMissing)
+            .with_hint("the pooler in between knows no database of this name: see its [databases] section");
+    }
+    if said("no more connections allowed") || said("query_wait_timeout") || said("max_client_conn") {
+        return fail(FailureKind::TooManyConnections).with_hint(
+            "the pooler in between has no connection left: look at its pools (`SHOW POOLS`) and who holds them",
+        );
+    }
+    if said("pgbouncer cannot connect to server") || said("server login") || said("server_login_retry") {
+        return fail(FailureKind::ConnectRefused).with_hint(
+            "the pooler in between works and cannot reach or log in to the server behind it: read its log",
+        );
+    }
+    if said("shutting down") || said("server conn crashed") {
+        return fail(FailureKind::ShuttingDown);
+    }
+    fail(FailureKind::Protocol)
 }

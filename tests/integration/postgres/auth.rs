@@ -169,7 +169,7 @@ async fn a_password_goes_out_in_clear_text_through_tls_only() {
     ])
     .await;
     assert_eq!(failure(&seen["clear-plain"]), ["auth", "tls_required", "-"], "{seen:#}");
-    assert!(told(&seen["clear-plain"], "hint").contains("it was not sent"), "{seen:#}");
+    assert!(told(&seen["clear-plain"], "message").contains("it was not sent"), "{seen:#}");
     assert_eq!(seen["clear-plain"]["last_check"]["attempts"], 1);
     for name in ["clear-tls", "md5-plain", "md5-tls"] {
         assert_eq!((failure(&seen[name]), &seen[name]["status"]), (WELL, &json!("up")), "{name}: {seen:#}");
