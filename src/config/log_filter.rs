@@ -5,6 +5,10 @@
 
 use tracing_subscriber::filter::{LevelFilter, Targets};
 
+/// What a peer can make the HTTP/2 library warn of as often as it likes, which fills a log that is paid for by the
+/// line. It is heard of where it is named, as in `info,h2=debug`.
+const QUIET: &str = "h2";
+
 /// The levels in `info` or `sickbay=debug,warn`; `None` where the text is nothing of the kind.
 pub fn parse(text: &str) -> Option<Targets> {
     let words: Vec<&str> = text.split(',').map(str::trim).filter(|word| !word.is_empty()).collect();
@@ -13,7 +17,10 @@ pub fn parse(text: &str) -> Option<Targets> {
         return Some(Targets::new().with_default(LevelFilter::ERROR));
     }
     let of_spans = words.iter().any(|word| word.contains('['));
-    words.join(",").parse().ok().filter(|_| !of_spans)
+    let targets: Targets = words.join(",").parse().ok().filter(|_| !of_spans)?;
+    let named = targets.iter().any(|(target, _)| target.starts_with(QUIET));
+    let silenced = targets.default_level().is_none_or(|level| level == LevelFilter::OFF);
+    Some(if named || silenced { targets } else { targets.with_target(QUIET, LevelFilter::ERROR) })
 }
 
 #[cfg(test)]
@@ -35,6 +42,20 @@ mod tests {
         assert_eq!(enables("WARN", "hickory"), Level::WARN);
         for nothing in ["", ",", " , "] {
             assert_eq!(enables(nothing, "sickbay"), Level::ERROR, "{nothing:?}");
+        }
+    }
+
+    #[test]
+    fn what_strangers_can_fill_the_log_with_is_heard_of_where_it_is_named() {
+        let warns = |text: &str| parse(text).unwrap().would_enable("h2::proto::streams::recv", &Level::WARN);
+        for unnamed in ["info", "trace", "sickbay=debug,warn"] {
+            assert!(!warns(unnamed), "{unnamed}");
+            assert!(parse(unnamed).unwrap().would_enable("hickory", &Level::WARN), "{unnamed}");
+        }
+        assert!(warns("info,h2=debug"));
+        assert!(warns("h2::proto=warn"));
+        for nothing in ["off", "sickbay=info"] {
+            assert!(!parse(nothing).unwrap().would_enable("h2", &Level::ERROR), "{nothing}");
         }
     }
 
