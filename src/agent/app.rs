@@ -48,7 +48,7 @@ pub enum StartError {
     Signals(io::Error),
     /// There is no thread to be had.
     #[error(
-        "the agent cannot start: the thread that answers cannot be had: {0}; raise the limit of processes (`pids`, `nproc`)"
+        "the agent cannot start: the thread that answers cannot be had: {0}; raise the limit of processes (`pids`, `nproc`) or of open files (`nofile`), whichever that names"
     )]
     Thread(io::Error),
 }
