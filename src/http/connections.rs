@@ -5,15 +5,19 @@
 //! [`SILENCE_MAX`] its connection is closed; and where all places are taken, the connection that has been
 //! without an answer for longest leaves for the new one. So whoever calls is let in, however many others only
 //! sit there, and a health question is answered long before it could become the oldest.
+//!
+//! In HTTP/2 a client can have us write whenever it likes, by a `PING`, and take nothing of what it asked for. So
+//! there answers alone count, and what is taken of them.
 
 use std::collections::HashMap;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use hyper::Version;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::task::{AbortHandle, JoinSet};
 
@@ -92,28 +96,58 @@ impl Connections {
     }
 }
 
-/// When something was last written to a connection, or when it was accepted.
+/// When something was last written to a connection, or when it was accepted. Copies are the same moment.
 #[derive(Debug, Clone)]
-struct Written {
+pub(super) struct Written {
     clock: Clock,
+    moment: Arc<Moment>,
+}
+
+#[derive(Debug, Default)]
+struct Moment {
     /// Microseconds after the clock's origin.
-    at: Arc<AtomicU64>,
+    at: AtomicU64,
+    /// Whether it is answers that count, and not all that is written.
+    of_answers: AtomicBool,
 }
 
 impl Written {
-    fn now(clock: Clock) -> Self {
-        let written = Self { clock, at: Arc::default() };
+    /// Now is the moment.
+    pub(super) fn now(clock: Clock) -> Self {
+        let written = Self { clock, moment: Arc::default() };
         written.note();
         written
     }
 
+    /// A request of this version was answered.
+    pub(super) fn answered(&self, version: Version) {
+        if version == Version::HTTP_2 {
+            self.moment.of_answers.store(true, Ordering::Relaxed);
+            self.note();
+        }
+    }
+
+    /// The client took a part of an answer.
+    pub(super) fn taken(&self) {
+        if self.moment.of_answers.load(Ordering::Relaxed) {
+            self.note();
+        }
+    }
+
+    /// Bytes were written, whatever they are.
+    fn bytes(&self) {
+        if !self.moment.of_answers.load(Ordering::Relaxed) {
+            self.note();
+        }
+    }
+
     fn note(&self) {
         let now = self.clock.mono().since_origin().as_micros();
-        self.at.store(u64::try_from(now).unwrap_or(u64::MAX), Ordering::Relaxed);
+        self.moment.at.store(u64::try_from(now).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
     fn micros(&self) -> u64 {
-        self.at.load(Ordering::Relaxed)
+        self.moment.at.load(Ordering::Relaxed)
     }
 
     fn ago(&self) -> Duration {
@@ -129,9 +163,14 @@ pub(super) struct Watched<T> {
 }
 
 impl<T> Watched<T> {
+    /// For who knows what is written.
+    pub(super) fn written(&self) -> Written {
+        self.written.clone()
+    }
+
     fn noted(&self, result: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         if matches!(result, Poll::Ready(Ok(1..))) {
-            self.written.note();
+            self.written.bytes();
         }
         result
     }
@@ -254,6 +293,26 @@ mod tests {
         connections.ended().await;
         assert_eq!((connections.tasks.len(), connections.held.len()), (0, 0));
         assert!(!connections.close_oldest());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn in_http_2_answers_count_and_what_is_taken_of_them() {
+        let written = Written::now(Clock::start());
+        let after = |pause: Duration, what: fn(&Written)| {
+            let written = written.clone();
+            async move {
+                pass(pause).await;
+                what(&written);
+                written.ago()
+            }
+        };
+        let second = Duration::from_secs(1);
+        assert_eq!(after(second, |it| it.taken()).await, second, "HTTP/1 is judged by what is written");
+        assert_eq!(after(second, |it| it.answered(Version::HTTP_11)).await, 2 * second);
+        assert_eq!(after(second, |it| it.bytes()).await, Duration::ZERO);
+        assert_eq!(after(second, |it| it.answered(Version::HTTP_2)).await, Duration::ZERO);
+        assert_eq!(after(second, |it| it.bytes()).await, second, "a PING's answer, say");
+        assert_eq!(after(second, |it| it.taken()).await, Duration::ZERO);
     }
 
     #[tokio::test(start_paused = true)]

@@ -2,8 +2,9 @@
 //! or does any other I/O.
 //!
 //! [`server`] accepts → [`connections`] bounds how many there are, and for how long → [`service`] gives the short
-//! answers at once, from [`answers`], whose bytes are made when the snapshot changes → [`room`] bounds how much of
-//! long ones waits for clients to take it → [`routes`] knows paths and methods → [`wire`] gives JSON its shapes.
+//! answers at once, from [`answers`], whose bytes are made when the snapshot changes → long ones are made in
+//! [`turns`], and [`room`] bounds how much of them waits for clients to take it → [`routes`] knows paths and methods
+//! → [`wire`] gives JSON its shapes.
 
 mod answers;
 mod connections;
@@ -15,6 +16,7 @@ mod routes;
 mod server;
 mod service;
 mod state;
+mod turns;
 mod wire;
 
 pub use routes::Serves;

@@ -13,6 +13,8 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
 
+use super::connections::Written;
+
 /// Bytes that may wait before the next is refused: more than a hundred of the usual long answers.
 const WAITING_MAX: usize = 4 * 1024 * 1024;
 
@@ -29,26 +31,37 @@ impl Room {
         self.0.load(Ordering::Relaxed) >= WAITING_MAX
     }
 
-    /// The body of an answer, which takes room until it has gone out.
-    pub(super) fn hold(&self, body: Bytes) -> Held {
-        let takes = body.len();
-        self.0.fetch_add(takes, Ordering::Relaxed);
-        Held { room: self.clone(), takes, left: body }
+    /// The body of an answer, which takes room until the last of it has gone out.
+    pub(super) fn hold(&self, body: Bytes, written: Written) -> Held {
+        self.0.fetch_add(body.len(), Ordering::Relaxed);
+        Held { left: Bytes::from_owner(Waiting { room: self.clone(), body }), written }
+    }
+}
+
+/// Bytes that take room. Slices of them keep them: HTTP/2 takes a slice when there is room for a byte of it, and
+/// has the rest of it wait.
+struct Waiting {
+    room: Room,
+    body: Bytes,
+}
+
+impl AsRef<[u8]> for Waiting {
+    fn as_ref(&self) -> &[u8] {
+        &self.body
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.room.0.fetch_sub(self.body.len(), Ordering::Relaxed);
     }
 }
 
 /// A body that takes room.
 #[derive(Debug)]
 pub(super) struct Held {
-    room: Room,
-    takes: usize,
     left: Bytes,
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        self.room.0.fetch_sub(self.takes, Ordering::Relaxed);
-    }
+    written: Written,
 }
 
 impl Body for Held {
@@ -59,6 +72,7 @@ impl Body for Held {
         mut self: Pin<&mut Self>,
         _: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        self.written.taken();
         let length = self.left.len().min(SLICE);
         Poll::Ready((length > 0).then(|| Ok(Frame::data(self.left.split_to(length)))))
     }
@@ -77,12 +91,17 @@ mod tests {
     use http_body_util::BodyExt;
 
     use super::*;
+    use crate::clock::Clock;
+
+    fn hold(room: &Room, body: Bytes) -> Held {
+        room.hold(body, Written::now(Clock::start()))
+    }
 
     #[tokio::test]
     async fn a_body_goes_out_whole_in_slices_and_gives_its_room_back() {
         let room = Room::default();
         let sent: Bytes = (0..40_000_u32).map(|n| n.to_le_bytes()[0]).collect();
-        let mut held = room.hold(sent.clone());
+        let mut held = hold(&room, sent.clone());
         assert_eq!((held.size_hint().exact(), held.is_end_stream()), (Some(40_000), false));
         let mut came = Vec::new();
         let mut lengths = Vec::new();
@@ -93,24 +112,33 @@ mod tests {
         }
         assert_eq!((lengths, came), (vec![SLICE, SLICE, 40_000 - 2 * SLICE], sent.to_vec()));
         assert_eq!((held.size_hint().exact(), held.is_end_stream()), (Some(0), true));
-        assert_eq!(room.0.load(Ordering::Relaxed), 40_000, "it may still be on its way");
+        assert_eq!(room.0.load(Ordering::Relaxed), 0, "all was taken");
+    }
+
+    #[tokio::test]
+    async fn a_slice_that_waits_elsewhere_takes_room_still() {
+        let room = Room::default();
+        let mut held = hold(&room, Bytes::from(vec![0; WAITING_MAX]));
+        let slice = held.frame().await.unwrap().unwrap().into_data().unwrap();
         drop(held);
-        assert_eq!(room.0.load(Ordering::Relaxed), 0);
+        assert!(room.is_full());
+        drop(slice);
+        assert!(!room.is_full());
     }
 
     #[test]
     fn it_is_full_until_somebody_leaves() {
         let room = Room::default();
         let long = Bytes::from(vec![0; WAITING_MAX / 2]);
-        let first = room.hold(long.clone());
+        let first = hold(&room, long.clone());
         assert!(!room.is_full());
-        let second = room.clone().hold(long);
+        let second = hold(&room.clone(), long);
         assert!(room.is_full());
         drop(first);
         assert!(!room.is_full());
         drop(second);
         // One that is longer than all the room is no exception.
-        let longest = room.hold(Bytes::from(vec![0; 2 * WAITING_MAX]));
+        let longest = hold(&room, Bytes::from(vec![0; 2 * WAITING_MAX]));
         assert!(room.is_full());
         drop(longest);
         assert!(!room.is_full());

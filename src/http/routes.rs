@@ -142,9 +142,12 @@ pub(super) fn short_question(method: &Method, path: &str) -> Option<Question> {
     }
 }
 
-/// Whether what is at this path may be long: what operators ask for.
-pub(super) fn may_be_long(path: &str) -> bool {
-    find(path).is_some_and(|(endpoint, _)| endpoint.audience() == Audience::Operators)
+/// Who may ask for what is at this path, where that may be long: it grows with the number of dependencies.
+pub(super) fn may_be_long(path: &str) -> Option<Audience> {
+    match find(path)? {
+        (Endpoint::Short(_), _) => None,
+        (endpoint, _) => Some(endpoint.audience()),
+    }
 }
 
 /// A short answer, made in the memory of the request's headers.

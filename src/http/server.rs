@@ -15,7 +15,7 @@ use socket2::SockRef;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use super::connections::Connections;
+use super::connections::{Connections, Watched};
 use super::routes::{Serves, routes};
 use super::service::Front;
 use super::state::State;
@@ -110,8 +110,9 @@ pub async fn serve(
         if let Err(error) = set {
             tracing::debug!("an accepted socket: {error}");
         }
-        let serve = |stream| {
-            let connection = http.serve_connection(TokioIo::new(stream), front.clone()).into_owned();
+        let serve = |stream: Watched<_>| {
+            let client = front.to(stream.written());
+            let connection = http.serve_connection(TokioIo::new(stream), client).into_owned();
             let connection = graceful.watch(connection);
             async move {
                 if let Err(error) = connection.await {

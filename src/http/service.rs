@@ -13,19 +13,31 @@ use hyper::body::{Body, Incoming};
 use hyper::service::Service;
 use hyper::{Request, Response, Uri};
 
+use super::connections::Written;
 use super::room::{Held, Room};
-use super::routes::{self, Refusal};
+use super::routes::{self, Audience, Refusal};
 use super::state::State;
+use super::turns::Turns;
 
 /// No request needs a longer body than this; one that is longer is answered 413.
 const BODY_MAX: usize = 16 * 1024;
 
-/// Answers the requests of one connection. `R` is what the routes make of a request.
+/// Answers the requests to one listener. `R` is what the routes make of a request.
 #[derive(Clone)]
 pub(super) struct Front<R> {
     state: State,
     routed: R,
-    room: Room,
+    turns: Turns,
+    /// Who asks for more of what only operators ask for must not keep the others from what they may ask for.
+    operators: Room,
+    everybody: Room,
+}
+
+/// Answers the requests of one connection.
+#[derive(Clone)]
+pub(super) struct Client<R> {
+    front: Front<R>,
+    written: Written,
 }
 
 /// An answer: one that is short, or one of the routes.
@@ -39,7 +51,13 @@ where
 {
     /// In front of these routes.
     pub(super) fn new(state: State, routed: R) -> Self {
-        Self { state, routed, room: Room::default() }
+        let (operators, everybody) = (Room::default(), Room::default());
+        Self { state, routed, turns: Turns::default(), operators, everybody }
+    }
+
+    /// For the requests of the connection that this is written to.
+    pub(super) fn to(&self, written: Written) -> Client<R> {
+        Client { front: self.clone(), written }
     }
 
     /// The short answer to a request that asks for one and has no body.
@@ -51,25 +69,37 @@ where
         Some(routes::answer_short(&self.state, question, request).map(Full::new))
     }
 
-    /// The answer of the routes, once the request is there as a whole.
-    async fn answer(self, request: Request<Incoming>) -> Answer {
+    /// The answer of the routes, once the request is there as a whole and it is its turn.
+    async fn answer(self, request: Request<Incoming>, written: Written) -> Answer {
         let (head, body) = request.into_parts();
-        let body = whole(&head.uri, body).await.and_then(|body| {
-            let has_room = !self.room.is_full() || !routes::may_be_long(head.uri.path());
-            if has_room { Ok(body) } else { Err(Refusal::NoRoom) }
-        });
-        match body {
+        let version = head.version;
+        let body = whole(&head.uri, body).await;
+        let asked_by = routes::may_be_long(head.uri.path());
+        let room = match asked_by {
+            Some(Audience::Operators) => &self.operators,
+            Some(Audience::Everybody) | None => &self.everybody,
+        };
+        if asked_by.is_some() {
+            self.turns.next().await;
+        }
+        let body = match asked_by {
+            Some(_) if room.is_full() => body.and(Err(Refusal::NoRoom)),
+            _ => body,
+        };
+        let answer = match body {
             Ok(body) => {
                 let Ok(answer) = self.routed.call(Request::from_parts(head, Full::new(body))).await;
                 let (head, body) = answer.into_parts();
                 // It is there as a whole, so it neither waits nor fails.
                 let body = body.collect().await.map(Collected::to_bytes).unwrap_or_default();
-                Response::from_parts(head, EitherBody::Right(self.room.hold(body)))
+                Response::from_parts(head, EitherBody::Right(room.hold(body, written.clone())))
             }
             Err(refusal) => {
                 routes::refuse(refusal, &head.headers).map(|body| EitherBody::Left(Full::new(body)))
             }
-        }
+        };
+        written.answered(version);
+        answer
     }
 }
 
@@ -93,7 +123,7 @@ async fn whole(target: &Uri, body: Incoming) -> Result<Bytes, Refusal> {
     }
 }
 
-impl<R, B> Service<Request<Incoming>> for Front<R>
+impl<R, B> Service<Request<Incoming>> for Client<R>
 where
     R: Service<Request<Full<Bytes>>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
     R::Future: Send,
@@ -108,9 +138,13 @@ where
     >;
 
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
-        match self.at_once(&mut request) {
-            Some(answer) => Either::Left(ready(Ok(answer.map(EitherBody::Left)))),
-            None => Either::Right(self.clone().answer(request).map(Ok).boxed()),
+        let Self { front, written } = self;
+        match front.at_once(&mut request) {
+            Some(answer) => {
+                written.answered(request.version());
+                Either::Left(ready(Ok(answer.map(EitherBody::Left))))
+            }
+            None => Either::Right(front.clone().answer(request, written.clone()).map(Ok).boxed()),
         }
     }
 }

@@ -429,6 +429,60 @@ async fn answers_that_nobody_takes_fill_no_memory_and_keep_no_health_question_wa
     agent.until("/health/detailed", |answer| answer.status == 200, "room").await;
 }
 
+/// An HTTP/2 client that allows `window` bytes of each answer, and has asked for as many as it may at a time.
+async fn greedy_http_2(agent: &Agent, path: &str, window: u8) -> TcpStream {
+    let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+    // SETTINGS_INITIAL_WINDOW_SIZE.
+    bytes.extend(frame(4, 0, 0, &[0, 4, 0, 0, 0, window]));
+    // GET and http from HPACK's static table, then the literals of a path and a host.
+    let length = u8::try_from(path.len()).expect("a short path");
+    let head = [&[0x82, 0x86, 0x04, length], path.as_bytes(), &[0x01, 1, b'a']].concat();
+    for stream in 0..16 {
+        // END_HEADERS and END_STREAM.
+        bytes.extend(frame(1, 0x05, 2 * stream + 1, &head));
+    }
+    let mut client = TcpStream::connect(agent.address()).await.expect("it listens");
+    client.write_all(&bytes).await.expect("it reads");
+    client
+}
+
+/// A frame of HTTP/2 (RFC 9113, 4.1).
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = u8::try_from(payload.len()).expect("a short frame");
+    [&[0, 0, length, kind, flags], stream.to_be_bytes().as_slice(), payload].concat()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_window_of_http_2_is_too_small_for_the_room_and_no_ping_keeps_it() {
+    allow_open_files(8_192);
+    // With a window of one byte the protocol takes more of an answer, and has it wait elsewhere.
+    tokio::join!(until_the_greedy_are_gone(0), until_the_greedy_are_gone(1));
+}
+
+/// An agent whose room is filled by clients with such a window, until it hangs up on them.
+async fn until_the_greedy_are_gone(window: u8) {
+    let (agent, _peer) = agent().await;
+    let mut greedy = Vec::new();
+    for _ in 0..400 {
+        greedy.push(greedy_http_2(&agent, "/health/detailed", window).await);
+    }
+    agent.until("/circuits", |answer| answer.status == 503, "a room that is full").await;
+    for path in ["/health/alb", "/health"] {
+        assert_eq!(agent.get(path).await.status, 200, "{path}");
+    }
+    eventually("those who take nothing to be gone", || {
+        let mut buffer = [0; 64 * 1024];
+        let stays = |client: &&TcpStream| {
+            let pinged = client.try_write(&frame(6, 0, 0, b"stay, ok")).is_ok();
+            pinged && !matches!(client.try_read(&mut buffer), Ok(0))
+        };
+        let still = greedy.iter().filter(stays).count();
+        std::future::ready(if still == 0 { Ok(()) } else { Err(format!("{still} are still there")) })
+    })
+    .await;
+    agent.until("/circuits", |answer| answer.status == 200, "room").await;
+}
+
 /// Sends this, and reads nothing until the agent has hung up although it may have more to say.
 async fn until_hung_up(agent: &Agent, what: &str, sent: Vec<u8>) {
     let mut stream = TcpStream::connect(agent.address()).await.expect("it listens");
