@@ -17,6 +17,9 @@
 
 mod places;
 
+#[cfg(test)]
+mod tests;
+
 use std::future::Future;
 use std::net::IpAddr;
 use std::time::Duration;
@@ -209,7 +212,10 @@ impl<P: Protocol> Pooled<P> {
     /// Makes a new session and asks over it; it is kept where that works.
     async fn renew(&mut self, deadline: Deadline, trace: &mut Trace) -> Outcome {
         // As a rule there is one: those that are leaving do so within moments, or are cut.
-        let place = self.places.take().await;
+        let Ok(place) = tokio::time::timeout_at(deadline.instant(), self.places.take()).await else {
+            let what = "the connections of earlier checks have not left yet, and there may be no more";
+            return Err(Failure::new(Phase::Connect, FailureKind::Timeout, what));
+        };
         let session = self.open(deadline, trace).await?;
         let mut session = Seated::new(session, place, trace.address);
         self.stats.created += 1;

@@ -23,6 +23,7 @@ use crate::config::plan::{PostgresPlan, Role};
 use crate::health::observation::PostgresDetails;
 use crate::health::{Details, Failure, FailureKind, Observation, Phase};
 use crate::net::{Dialer, Target, Trace};
+use crate::probe::GOODBYE;
 use crate::probe::password::Password;
 use crate::probe::pooled::{Keep, Pooled, Protocol, Trouble};
 use facts::Facts;
@@ -34,6 +35,10 @@ use session::Connection;
 /// A server that did not take the whole question is asked it again after this long: it writes a line into its log
 /// each time, but rights may be granted meanwhile.
 const ASK_AGAIN: Duration = Duration::from_secs(3600);
+
+/// To look through its sessions costs a server more than any other answer here. However often it is checked, they are
+/// looked through no more often than this; checks in between tell what the last one saw.
+const ALL_EVERY: Duration = Duration::from_secs(1);
 
 /// The probe of a PostgreSQL server.
 pub(super) fn probe(
@@ -79,14 +84,15 @@ impl Protocol for Postgres {
     ) -> Result<Observation, Trouble> {
         let Facts { mut details, replay } = self.facts(session, deadline, trace).await?;
         details.replication_lag = replay.and_then(|replay| self.lag.of(replay, trace.address));
-        trace.seen = Details::Postgres(Box::new(details.clone()));
-        if session.role_changed(details.in_recovery) {
+        let verdict = match session.role_changed(details.in_recovery) {
             // What counts is what the name leads to by now.
-            let now = if details.in_recovery { "a replica" } else { "a primary" };
-            let message = format!("the server has become {now} since the connection was made");
-            return Err(Trouble::Answered(Failure::new(Phase::Query, FailureKind::WrongRole, message)));
+            true => Err(has_become(details.in_recovery)),
+            false => self.judge(&details),
+        };
+        if let Err(failure) = verdict {
+            trace.seen = Details::Postgres(Box::new(details));
+            return Err(Trouble::Answered(failure));
         }
-        self.judge(&details).map_err(Trouble::Answered)?;
         let warnings = bounds::warnings(&details, replay, self.plan.warn());
         Ok(Observation { details: Details::Postgres(Box::new(details)), warnings })
     }
@@ -102,18 +108,22 @@ impl Protocol for Postgres {
         if plans.is_empty() {
             return Ok(seen);
         }
-        // Each query ends by the deadline, so the phase does.
         let asking = queries::ask_all(plans, session, deadline);
-        let answers = trace.phase(Phase::Query, deadline, asking).await.map_err(Trouble::Broken)?;
-        if let Details::Postgres(details) = &mut seen.details {
-            details.queries = answers.results;
-        }
-        trace.seen.clone_from(&seen.details);
-        seen.warnings.extend(answers.warnings);
-        match answers.failure {
-            Some(failure) => Err(Trouble::Judged(failure)),
-            None => Ok(seen),
-        }
+        // Each ends by the deadline, and says which it was.
+        let limit = deadline.later(GOODBYE);
+        let failure = match trace.phase(Phase::Query, limit, asking).await {
+            Ok(answers) => {
+                if let Details::Postgres(details) = &mut seen.details {
+                    details.queries = answers.results;
+                }
+                seen.warnings.extend(answers.warnings);
+                answers.failure.map(Trouble::Judged)
+            }
+            Err(failure) => Some(Trouble::Broken(failure)),
+        };
+        let Some(failure) = failure else { return Ok(seen) };
+        trace.seen = seen.details;
+        Err(failure)
     }
 }
 
@@ -143,6 +153,10 @@ impl Postgres {
         deadline: Deadline,
         trace: &mut Trace,
     ) -> Result<Facts, Trouble> {
+        if let Some(before) = session.told_within(ALL_EVERY).cloned() {
+            let few = self.told(facts::FEW, session, deadline, trace).await?;
+            return Ok(few.with_the_rest_of(before));
+        }
         if self.refused_all.as_ref().is_some_and(|(when, _)| when.elapsed() >= ASK_AGAIN) {
             self.refused_all = None;
         }
@@ -156,7 +170,11 @@ impl Postgres {
                     );
                     self.refused_all = Some((Stopwatch::start(), failure.message));
                 }
-                told => return told,
+                Ok(facts) => {
+                    session.remember(facts.clone());
+                    return Ok(facts);
+                }
+                trouble => return trouble,
             }
         }
         let mut facts = self.told(facts::FEW, session, deadline, trace).await?;
@@ -189,7 +207,7 @@ impl Postgres {
                 return Err(Trouble::Broken(Failure { kind, hint: kind.hint().into(), ..failure }));
             }
         };
-        let Some(mut facts) = rows.first().and_then(Facts::read) else {
+        let Some(mut facts) = Facts::read(&rows) else {
             let message = "the server's answer about itself has not the expected columns";
             return Err(Trouble::Answered(Failure::new(Phase::Query, FailureKind::Protocol, message)));
         };
@@ -224,4 +242,11 @@ impl Postgres {
             (Role::Any | Role::Primary | Role::Replica, _) => Ok(()),
         }
     }
+}
+
+/// The failure of a server that is not what it was when the connection to it was made.
+fn has_become(replica: bool) -> Failure {
+    let now = if replica { "a replica" } else { "a primary" };
+    let message = format!("the server has become {now} since the connection was made");
+    Failure::new(Phase::Query, FailureKind::WrongRole, message)
 }

@@ -1,8 +1,9 @@
-//! What a server tells of itself: one statement, one round trip, no rights beyond those of any role.
+//! What a server tells of itself: one round trip, and no rights beyond those of any role.
 //!
 //! It holds for PostgreSQL 10 and later, RDS and Aurora, primaries and replicas. Who lacks `pg_monitor` (or
 //! `pg_read_all_stats`) sees the sessions of its own role only; then what would be counted wrong is not told at all.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -14,49 +15,34 @@ use crate::health::observation::{Connections, PostgresDetails};
 /// Applications that are told one by one; the others are told together.
 const APPLICATIONS_TOLD: usize = 20;
 
-/// Everything. The columns are those that [`Facts::read`] takes, in its order.
-///
-/// - Of connections those of clients are counted: background workers and the senders of replication have places
-///   of their own.
-/// - A function that a server has not, or does not let be called (as Aurora those of replication), must not even be
-///   evaluated: hence the `CASE`.
-pub(super) const ALL: &str = "
-WITH clients AS (
-  SELECT pid, client_addr, xact_start, coalesce(state, 'starting') AS state,
-         coalesce(nullif(application_name, ''), '(none)') AS application
-  FROM pg_stat_activity WHERE backend_type = 'client backend'
-), own AS (
-  SELECT state FROM clients WHERE client_addr = inet_client_addr()
-)
-SELECT current_setting('server_version'), pg_is_in_recovery(), current_setting('transaction_read_only'),
-  current_database(), current_user,
-  pg_has_role(current_user, 'pg_read_all_stats', 'USAGE'),
-  current_setting('max_connections'),
-  current_setting('superuser_reserved_connections')::int
-    + coalesce(nullif(current_setting('reserved_connections', true), '')::int, 0)
-    + coalesce(nullif(current_setting('rds.rds_superuser_reserved_connections', true), '')::int, 0),
-  (SELECT count(*) FROM clients),
-  (SELECT json_object_agg(state, n) FROM (SELECT state, count(*) AS n FROM clients GROUP BY 1) AS s),
-  (SELECT json_object_agg(application, n) FROM
-    (SELECT application, count(*) AS n FROM clients GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT 20) AS a),
-  (SELECT count(*) FROM own),
-  (SELECT json_object_agg(state, n) FROM (SELECT state, count(*) AS n FROM own GROUP BY 1) AS s),
-  (SELECT coalesce(extract(epoch FROM max(clock_timestamp() - xact_start)), 0)
-    FROM clients WHERE pid <> pg_backend_pid()),
-  CASE WHEN pg_is_in_recovery() AND NOT EXISTS (SELECT FROM pg_proc WHERE proname = 'aurora_version') THEN
-    json_build_object(
-      'receiving', EXISTS (SELECT FROM pg_stat_wal_receiver),
-      'has_received', pg_last_wal_receive_lsn() IS NOT NULL,
-      'caught_up', pg_last_wal_receive_lsn() <= pg_last_wal_replay_lsn(),
-      'behind', extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp()))
-  END";
-
-/// What any server that speaks the protocol can tell. Asked where it does not take [`ALL`].
+/// What any server that speaks the protocol can tell, and every check has to know.
 pub(super) const FEW: &str = "SELECT current_setting('server_version'), pg_is_in_recovery(), \
                               current_setting('transaction_read_only'), current_database(), current_user";
 
+/// Everything: a row about the server, which begins as [`FEW`], and then one for each group of sessions.
+///
+/// - A function that a server has not, or does not let be called (as Aurora those of replication), must not even be
+///   evaluated: hence the `CASE`.
+/// - Of sessions those of clients are counted: background workers and the senders of replication have places of their
+///   own. The function is asked and not `pg_stat_activity`, which is a view of it joined with names that are not
+///   needed, and five times as dear.
+pub(super) const ALL: &str = "\
+SELECT current_setting('server_version'), pg_is_in_recovery(), current_setting('transaction_read_only'), \
+  current_database(), current_user, pg_has_role('pg_read_all_stats', 'USAGE'), \
+  current_setting('max_connections'), current_setting('superuser_reserved_connections'), \
+  current_setting('reserved_connections', true), \
+  current_setting('rds.rds_superuser_reserved_connections', true), \
+  CASE WHEN pg_is_in_recovery() AND to_regproc('aurora_version') IS NULL THEN json_build_object( \
+    'receiving', (SELECT pid IS NOT NULL FROM pg_stat_get_wal_receiver()), \
+    'has_received', pg_last_wal_receive_lsn() IS NOT NULL, \
+    'caught_up', pg_last_wal_receive_lsn() <= pg_last_wal_replay_lsn(), \
+    'behind', extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp())) END; \
+SELECT state, application_name, client_addr = inet_client_addr(), count(*), \
+  extract(epoch FROM max(clock_timestamp() - xact_start) FILTER (WHERE pid <> pg_backend_pid())) \
+FROM pg_stat_get_activity(NULL) WHERE backend_type = 'client backend' GROUP BY 1, 2, 3";
+
 /// What a server told of itself.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Facts {
     /// All that is shown as it was told.
     pub(super) details: PostgresDetails,
@@ -77,13 +63,28 @@ pub(super) struct Replay {
     pub(super) behind: Option<Duration>,
 }
 
+/// Sessions that are alike.
+#[derive(Debug)]
+struct Group {
+    state: String,
+    application: String,
+    /// From the address that we come from.
+    own: bool,
+    sessions: u32,
+    /// How long the oldest transaction among them has been open.
+    transaction: Option<Duration>,
+}
+
 impl Facts {
-    /// From the answer to [`ALL`] or [`FEW`]; `None` where it is neither's.
-    pub(super) fn read(row: &SimpleQueryRow) -> Option<Self> {
-        Self::from(&|column| text(row, column))
+    /// From the answer to [`FEW`] or [`ALL`]; `None` where it is neither's.
+    pub(super) fn read(rows: &[SimpleQueryRow]) -> Option<Self> {
+        let (server, groups) = rows.split_first()?;
+        let groups = groups.iter().filter_map(|row| Group::read(&columns(row)));
+        Self::from(&columns(server), groups.collect())
     }
 
-    fn from<'a>(column: &dyn Fn(usize) -> Option<&'a str>) -> Option<Self> {
+    fn from(columns: &[Option<&str>], groups: Vec<Group>) -> Option<Self> {
+        let column = |n: usize| columns.get(n).copied().flatten();
         let mut details = PostgresDetails {
             server_version: column(0)?.to_owned(),
             in_recovery: column(1)? == "t",
@@ -94,27 +95,20 @@ impl Facts {
         };
         // Where nothing more was asked, nothing more is there.
         let Some(sees_all) = column(5) else { return Some(Self { details, replay: None }) };
-        let number = |n: usize| column(n).and_then(|text| text.parse().ok());
-        details.connections.max = number(6);
-        details.connections.reserved = number(7);
+        let number = |n: usize| -> Option<u32> { column(n)?.parse().ok() };
+        let reserved = [7, 8, 9].into_iter().filter_map(number).sum();
+        let limits = Connections { max: number(6), reserved: Some(reserved), ..Connections::default() };
         if sees_all == "t" {
-            let used = number(8);
-            details.connections = Connections {
-                used,
-                by_state: column(9).map(counts),
-                by_application: column(10).map(counts).zip(used).map(|(told, used)| complete(told, used)),
-                this_task: number(11),
-                // From nowhere, as a session through a Unix socket is, there are none to count.
-                this_task_by_state: Some(column(12).map(counts).unwrap_or_default()),
-                ..details.connections
-            };
-            details.longest_transaction = column(13).and_then(|text| seconds(text.parse().ok()?));
+            details.connections = counted(&groups, limits);
+            let oldest = groups.iter().filter_map(|group| group.transaction).max();
+            details.longest_transaction = Some(oldest.unwrap_or_default());
         } else {
-            let note = "connections and the longest transaction are not told: this user sees its own sessions \
-                        only; `GRANT pg_monitor` to it";
-            details.hidden = Some(note.to_owned());
+            details.connections = limits;
+            let why = "connections and the longest transaction are not told: this user sees its own sessions only; \
+                       `GRANT pg_monitor` to it";
+            details.hidden = Some(why.to_owned());
         }
-        let replay = column(14).and_then(|text| serde_json::from_str(text).ok()).map(|it: Value| Replay {
+        let replay = column(10).and_then(|text| serde_json::from_str(text).ok()).map(|it: Value| Replay {
             receiving: it["receiving"] == true,
             has_received: it["has_received"] == true,
             caught_up: it["caught_up"] == true,
@@ -122,25 +116,64 @@ impl Facts {
         });
         Some(Self { details, replay })
     }
-}
 
-/// A JSON object of counts, the highest first.
-fn counts(text: &str) -> Vec<(String, u32)> {
-    let Ok(Value::Object(map)) = serde_json::from_str(text) else { return Vec::new() };
-    let number = |value: &Value| value.as_u64().and_then(|n| u32::try_from(n).ok());
-    let mut counts: Vec<(String, u32)> =
-        map.iter().filter_map(|(key, value)| Some((key.clone(), number(value)?))).collect();
-    counts.sort_by(|(a, n), (b, m)| m.cmp(n).then_with(|| a.cmp(b)));
-    counts
-}
-
-/// With those that were too many to be told one by one.
-fn complete(mut told: Vec<(String, u32)>, used: u32) -> Vec<(String, u32)> {
-    let others = used.saturating_sub(told.iter().map(|(_, n)| n).sum());
-    if told.len() >= APPLICATIONS_TOLD && others > 0 {
-        told.push(("(others)".to_owned(), others));
+    /// What [`FEW`] told, with the rest as it was told a moment ago.
+    pub(super) fn with_the_rest_of(self, before: Self) -> Self {
+        let PostgresDetails { server_version, in_recovery, read_only, database, user, .. } = self.details;
+        let details =
+            PostgresDetails { server_version, in_recovery, read_only, database, user, ..before.details };
+        Self { details, replay: before.replay.filter(|_| in_recovery) }
     }
-    told
+}
+
+impl Group {
+    fn read(columns: &[Option<&str>]) -> Option<Self> {
+        let column = |n: usize| columns.get(n).copied().flatten();
+        let named =
+            |n: usize, unnamed: &str| column(n).filter(|name| !name.is_empty()).unwrap_or(unnamed).to_owned();
+        Some(Self {
+            // A session has none while it logs in.
+            state: named(0, "starting"),
+            application: named(1, "(none)"),
+            own: column(2) == Some("t"),
+            sessions: column(3)?.parse().ok()?,
+            transaction: column(4).and_then(|text| seconds(text.parse().ok()?)),
+        })
+    }
+}
+
+fn columns(row: &SimpleQueryRow) -> Vec<Option<&str>> {
+    (0..row.len()).map(|column| text(row, column)).collect()
+}
+
+fn counted(groups: &[Group], limits: Connections) -> Connections {
+    let own = || groups.iter().filter(|group| group.own);
+    let sum = |groups: &mut dyn Iterator<Item = &Group>| groups.map(|group| group.sessions).sum();
+    let mut by_application = by(groups.iter().map(|group| (&group.application, group.sessions)));
+    let others: u32 = by_application.iter().skip(APPLICATIONS_TOLD).map(|(_, sessions)| sessions).sum();
+    by_application.truncate(APPLICATIONS_TOLD);
+    if others > 0 {
+        by_application.push(("(others)".to_owned(), others));
+    }
+    Connections {
+        used: Some(sum(&mut groups.iter())),
+        by_state: Some(by(groups.iter().map(|group| (&group.state, group.sessions)))),
+        by_application: Some(by_application),
+        this_task: Some(sum(&mut own())),
+        this_task_by_state: Some(by(own().map(|group| (&group.state, group.sessions)))),
+        ..limits
+    }
+}
+
+/// The sums by name, the highest first.
+fn by<'a>(counts: impl Iterator<Item = (&'a String, u32)>) -> Vec<(String, u32)> {
+    let mut sums: BTreeMap<&str, u32> = BTreeMap::new();
+    for (name, count) in counts {
+        *sums.entry(name).or_default() += count;
+    }
+    let mut sums: Vec<(String, u32)> = sums.into_iter().map(|(name, sum)| (name.to_owned(), sum)).collect();
+    sums.sort_by(|(a, n), (b, m)| m.cmp(n).then_with(|| a.cmp(b)));
+    sums
 }
 
 /// A span in seconds. The clocks of two servers differ a little: what lies ahead is now.
@@ -152,32 +185,35 @@ fn seconds(span: f64) -> Option<Duration> {
 mod tests {
     use super::*;
 
-    const WHOLE: [Option<&str>; 15] = [
-        Some("15.4"),
+    const SERVER: [Option<&str>; 11] = [
+        Some("16.4"),
         Some("t"),
         Some("on"),
         Some("mlflow_db"),
         Some("app"),
         Some("t"),
         Some("100"),
-        Some("5"),
-        Some("12"),
-        Some(r#"{ "idle" : 7, "active" : 5 }"#),
-        Some(r#"{ "api" : 9, "(none)" : 3 }"#),
-        Some("4"),
-        Some(r#"{ "idle" : 4 }"#),
-        Some("61.5"),
+        Some("3"),
+        Some("2"),
+        None,
         Some(r#"{"receiving" : true, "has_received" : true, "caught_up" : false, "behind" : -0.25}"#),
     ];
 
-    fn read(columns: &[Option<&'static str>]) -> Facts {
-        Facts::from(&|n| columns.get(n).copied().flatten()).expect("facts")
+    const GROUPS: [[Option<&str>; 5]; 4] = [
+        [Some("idle"), Some("api"), Some("t"), Some("4"), None],
+        [Some("idle"), Some("worker"), Some("f"), Some("3"), None],
+        [Some("idle in transaction"), Some("api"), Some("t"), Some("2"), Some("61.5")],
+        [None, Some(""), None, Some("1"), Some("-0.1")],
+    ];
+
+    fn groups() -> Vec<Group> {
+        GROUPS.iter().filter_map(|columns| Group::read(columns)).collect()
     }
 
-    fn with(column: usize, text: Option<&'static str>) -> Facts {
-        let mut columns = WHOLE;
-        columns[column] = text;
-        read(&columns)
+    fn with(changed: usize, text: Option<&'static str>) -> Facts {
+        let mut columns = SERVER;
+        columns[changed] = text;
+        Facts::from(&columns, groups()).expect("facts")
     }
 
     fn pairs(of: &[(&str, u32)]) -> Option<Vec<(String, u32)>> {
@@ -186,24 +222,24 @@ mod tests {
 
     #[test]
     fn all_that_a_server_tells_is_read() {
-        let Facts { details, replay } = read(&WHOLE);
+        let Facts { details, replay } = with(0, Some("16.4"));
         assert_eq!((details.in_recovery, details.read_only), (true, true));
         assert_eq!(
             details.connections,
             Connections {
-                used: Some(12),
+                used: Some(10),
                 max: Some(100),
                 reserved: Some(5),
-                by_state: pairs(&[("idle", 7), ("active", 5)]),
-                by_application: pairs(&[("api", 9), ("(none)", 3)]),
-                this_task: Some(4),
-                this_task_by_state: pairs(&[("idle", 4)]),
+                by_state: pairs(&[("idle", 7), ("idle in transaction", 2), ("starting", 1)]),
+                by_application: pairs(&[("api", 6), ("worker", 3), ("(none)", 1)]),
+                this_task: Some(6),
+                this_task_by_state: pairs(&[("idle", 4), ("idle in transaction", 2)]),
             }
         );
         assert_eq!(details.longest_transaction, Some(Duration::from_millis(61_500)));
         let behind = Some(Duration::ZERO);
         assert_eq!(replay, Some(Replay { receiving: true, has_received: true, caught_up: false, behind }));
-        assert!(details.hidden.is_none());
+        assert_eq!(details.hidden, None);
     }
 
     #[test]
@@ -216,20 +252,37 @@ mod tests {
 
     #[test]
     fn few_facts_are_facts_and_less_is_none() {
-        let Facts { details, replay } = read(&WHOLE[..5]);
-        assert_eq!(
-            (details.user.as_str(), details.connections, replay),
-            ("app", Connections::default(), None)
-        );
-        assert!(Facts::from(&|n| WHOLE[..4].get(n).copied().flatten()).is_none());
-        assert_eq!(with(14, None).replay, None, "a primary, or Aurora");
+        let few = Facts::from(&SERVER[..5], Vec::new()).expect("facts");
+        assert_eq!((few.details.user.as_str(), few.replay), ("app", None));
+        assert_eq!(few.details.connections, Connections::default());
+        assert!(Facts::from(&SERVER[..4], Vec::new()).is_none());
+        assert_eq!(with(10, None).replay, None, "a primary, or Aurora");
+    }
+
+    #[test]
+    fn few_facts_go_with_the_rest_of_a_moment_ago() {
+        let before = with(2, Some("off"));
+        let few = Facts::from(&SERVER[..5], Vec::new()).expect("facts");
+        let both = few.clone().with_the_rest_of(before.clone());
+        assert_eq!(both.details.connections, before.details.connections);
+        assert!(both.details.read_only && both.replay.is_some(), "what is newer holds");
+        let promoted = Facts { details: PostgresDetails { in_recovery: false, ..few.details }, replay: None };
+        assert_eq!(promoted.with_the_rest_of(before).replay, None);
     }
 
     #[test]
     fn many_applications_are_told_in_part_and_add_up() {
-        let told: Vec<(String, u32)> = (0..20).map(|n| (n.to_string(), 2)).collect();
-        let all = complete(told.clone(), 100);
-        assert_eq!(all.last(), Some(&("(others)".to_owned(), 60)));
-        assert_eq!(complete(told, 40).len(), 20);
+        let alike = |n: u32| Group {
+            state: "idle".into(),
+            application: format!("app-{n}"),
+            own: false,
+            sessions: 2,
+            transaction: None,
+        };
+        let groups: Vec<Group> = (0..30).map(alike).collect();
+        let counted = counted(&groups, Connections::default());
+        let told = counted.by_application.expect("counts");
+        assert_eq!((told.len(), told.last()), (21, Some(&("(others)".to_owned(), 20))));
+        assert_eq!(told.iter().map(|(_, n)| n).sum::<u32>(), counted.used.expect("a sum"));
     }
 }

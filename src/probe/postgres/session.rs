@@ -2,15 +2,17 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio_postgres::config::{SslMode, SslNegotiation};
 use tokio_postgres::error::{DbError, Severity};
 use tokio_postgres::{Client, Config, Error, SimpleQueryMessage, SimpleQueryRow};
 use tokio_util::task::AbortOnDropHandle;
 
+use super::facts::Facts;
 use super::road::Road;
 use super::wire::{AgreedOn, Wire};
-use crate::clock::Deadline;
+use crate::clock::{Deadline, Stopwatch};
 use crate::config::Secret;
 use crate::health::TlsDetails;
 use crate::net::Dialed;
@@ -26,6 +28,8 @@ pub(in crate::probe) struct Connection {
     address: Option<SocketAddr>,
     /// Whether the server was in recovery when it first told.
     was_replica: Option<bool>,
+    /// When the server told all of itself, and what.
+    told: Option<(Stopwatch, Facts)>,
     /// Whether a question is under way.
     asking: bool,
     road: Arc<Road>,
@@ -63,7 +67,7 @@ impl Connection {
             let _ = connection.await;
         });
         let driver = AbortOnDropHandle::new(driver);
-        Ok(Self { client, driver, tls, address, was_replica: None, asking: false, road })
+        Ok(Self { client, driver, tls, address, was_replica: None, told: None, asking: false, road })
     }
 
     /// The session's TLS.
@@ -74,6 +78,17 @@ impl Connection {
     /// Whether the server was of the other role when this session first asked.
     pub(super) fn role_changed(&mut self, is_replica: bool) -> bool {
         *self.was_replica.get_or_insert(is_replica) != is_replica
+    }
+
+    /// All that the server told of itself over this session, if that is no longer ago than this.
+    pub(super) fn told_within(&self, age: Duration) -> Option<&Facts> {
+        let (when, facts) = self.told.as_ref()?;
+        (when.elapsed() < age).then_some(facts)
+    }
+
+    /// Keeps all that the server told of itself just now.
+    pub(super) fn remember(&mut self, facts: Facts) {
+        self.told = Some((Stopwatch::start(), facts));
     }
 
     /// Whether this error was the end of the session: the server says so by its severity before it closes.
