@@ -27,6 +27,10 @@ use crate::clock::Clock;
 /// not take what it asked for.
 pub(super) const SILENCE_MAX: Duration = Duration::from_secs(10);
 
+/// Bytes that are read of one connection before others have their turn. Requests are a hundredth of it; a flood of
+/// `PING`s is read for as long as there is more of it.
+const GO: usize = 32 * 1024;
+
 /// The connections of one listener. Owned by its accept loop.
 #[derive(Debug)]
 pub(super) struct Connections {
@@ -59,7 +63,7 @@ impl Connections {
             self.ended().await;
         }
         let written = Written::now(self.clock);
-        let task = self.tasks.spawn(serve(Watched { stream, written: written.clone() }));
+        let task = self.tasks.spawn(serve(Watched { stream, written: written.clone(), read: 0 }));
         self.held.insert(task.id(), Held { written, task });
     }
 
@@ -155,11 +159,13 @@ impl Written {
     }
 }
 
-/// A stream that notes when something is written to it.
+/// A stream that notes when something is written to it, and does not keep its reader for ever.
 #[derive(Debug)]
 pub(super) struct Watched<T> {
     stream: T,
     written: Written,
+    /// Bytes read since others last had their turn.
+    read: usize,
 }
 
 impl<T> Watched<T> {
@@ -182,7 +188,18 @@ impl<T: AsyncRead + Unpin> AsyncRead for Watched<T> {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buf)
+        if self.read >= GO {
+            self.read = 0;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let before = buf.filled().len();
+        let result = Pin::new(&mut self.stream).poll_read(cx, buf);
+        match result {
+            Poll::Ready(_) => self.read += buf.filled().len() - before,
+            Poll::Pending => self.read = 0,
+        }
+        result
     }
 }
 
@@ -216,6 +233,9 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Watched<T> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::AtomicUsize;
+
+    use futures_util::FutureExt;
     use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
     use super::*;
@@ -313,6 +333,23 @@ mod tests {
         assert_eq!(after(second, |it| it.answered(Version::HTTP_2)).await, Duration::ZERO);
         assert_eq!(after(second, |it| it.bytes()).await, second, "a PING's answer, say");
         assert_eq!(after(second, |it| it.taken()).await, Duration::ZERO);
+    }
+
+    #[tokio::test]
+    async fn who_sends_without_end_does_not_keep_others_from_their_turn() {
+        let written = Written::now(Clock::start());
+        let mut stream = Watched { stream: tokio::io::repeat(b'x'), written, read: 0 };
+        let read = AtomicUsize::new(0);
+        let mut reading = Box::pin(async {
+            let mut buffer = [0; 4096];
+            while let Ok(count @ 1..) = stream.read(&mut buffer).await {
+                read.fetch_add(count, Ordering::Relaxed);
+            }
+        });
+        for turn in 1..=3 {
+            assert!(reading.as_mut().now_or_never().is_none());
+            assert_eq!(read.load(Ordering::Relaxed), turn * GO);
+        }
     }
 
     #[tokio::test(start_paused = true)]
