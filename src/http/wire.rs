@@ -3,8 +3,10 @@
 mod check;
 mod circuit;
 mod detailed;
+mod details;
 mod health_json;
 mod history;
+mod map;
 mod schema;
 
 pub(super) use circuit::{Circuits, NamedCircuit};

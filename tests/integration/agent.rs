@@ -68,8 +68,7 @@ async fn neither_a_check_that_hangs_nor_a_client_that_stalls_holds_up_the_end() 
     let mute = tcp::mute().await;
     let config = Config::quick([watched("mute", &mute, json!({"expect": "a word", "timeout": "5m"}))]);
     let mut agent = config.agent().await;
-    eventually("a check", || std::future::ready(if mute.accepted() > 0 { Ok(()) } else { Err("none") }))
-        .await;
+    mute.until_accepted(1).await;
     let mut stalled = tokio::net::TcpStream::connect(agent.address()).await.expect("it listens");
     stalled.write_all(b"GET /health/li").await.expect("it reads");
     agent.signal(Signal::TERM);
@@ -168,7 +167,7 @@ async fn three_hundred_dependencies_are_checked_on_and_on() {
         );
         assert_eq!(dependency["circuit"]["failures"], 0);
     }
-    assert!(peer.accepted() >= 3 * MANY);
+    peer.until_accepted(3 * MANY).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -363,7 +363,7 @@ async fn a_check_needs_no_agent_and_disturbs_none() {
     let output = run_cli(&["check", "--config", config.path()], &env).await;
     assert_eq!(output.code, Some(0), "{output:?}");
     assert!(client::get(address, "/health/live").await.is_err(), "nothing listens");
-    assert_eq!(peer.accepted(), 1);
+    assert_eq!(peer.until_accepted(1).await, 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -370,7 +370,7 @@ async fn no_request_makes_a_check() {
     let config = Config::quick([on("tcp", "port", more)]);
     let agent = config.agent().await;
     let first = agent.until_dependency("port", |it| it["last_check"].is_object(), "the first check").await;
-    assert_eq!(peer.accepted(), 1);
+    assert_eq!(peer.until_accepted(1).await, 1);
     let paths = [&SHORT[..], &["/health"], &OPERATORS].concat();
     for n in 0..1_000 {
         let path = paths[n % paths.len()];

@@ -197,7 +197,7 @@ async fn tcp_peers_misbehave_as_promised() {
     let mut stream = TcpStream::connect(mute.address()).await.expect("it accepts");
     stream.write_all(b"hello").await.expect("it takes that");
     assert!(timeout(MOMENT, stream.read_u8()).await.is_err(), "not a word");
-    assert_eq!(mute.accepted(), 1);
+    assert_eq!(mute.until_accepted(1).await, 1);
 
     let garbage = tcp::garbage(b"!\0?").await;
     let mut stream = TcpStream::connect(garbage.address()).await.expect("it accepts");

@@ -12,6 +12,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
 use super::ports;
+use super::wait::eventually;
 
 /// A port where nobody listens and nobody will: a connection is refused.
 pub fn refused_port() -> u16 {
@@ -159,9 +160,18 @@ impl Peer {
         self.address
     }
 
-    /// How many connections it has accepted.
+    /// How many connections it has accepted. One that a client has made already may not be among them yet.
     pub fn accepted(&self) -> usize {
         self.accepted.load(Ordering::Relaxed)
+    }
+
+    /// Waits until it has accepted so many connections, and tells how many there are then.
+    pub async fn until_accepted(&self, connections: usize) -> usize {
+        eventually("connections", || {
+            let accepted = self.accepted();
+            std::future::ready(if accepted >= connections { Ok(accepted) } else { Err(accepted) })
+        })
+        .await
     }
 }
 

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use schemars::JsonSchema;
 use serde::Serialize;
-use serde::ser::{SerializeMap, Serializer};
 
+use super::map::OrderedMap;
 use super::schema::Word;
 use super::{Timestamp, seconds};
 use crate::health::circuit::{CircuitView, State};
@@ -14,7 +14,7 @@ use crate::health::{DependencyView, FailureKind, Now, Snapshot};
 /// `/circuits`.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(in crate::http) struct Circuits<'a> {
-    circuits: OrderedMap<'a, Circuit>,
+    circuits: OrderedMap<&'a str, Circuit>,
 }
 
 impl<'a> Circuits<'a> {
@@ -57,7 +57,7 @@ pub(super) struct Circuit {
     failures: u64,
     success_rate: Option<f64>,
     failures_by_kind: BTreeMap<Word<FailureKind>, u64>,
-    time_in_state_seconds: OrderedMap<'static, f64>,
+    time_in_state_seconds: OrderedMap<&'static str, f64>,
     transitions: Vec<Transition>,
 }
 
@@ -98,33 +98,5 @@ impl Circuit {
             time_in_state_seconds: OrderedMap(times.collect()),
             transitions: transitions.collect(),
         }
-    }
-}
-
-/// A map whose entries keep the order that they were given in.
-#[derive(Debug)]
-pub(super) struct OrderedMap<'a, T>(pub(super) Vec<(&'a str, T)>);
-
-impl<T: Serialize> Serialize for OrderedMap<'_, T> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(Some(self.0.len()))?;
-        for (key, value) in &self.0 {
-            map.serialize_entry(key, value)?;
-        }
-        map.end()
-    }
-}
-
-impl<T: JsonSchema> JsonSchema for OrderedMap<'_, T> {
-    fn inline_schema() -> bool {
-        true
-    }
-
-    fn schema_name() -> std::borrow::Cow<'static, str> {
-        format!("Map_of_{}", T::schema_name()).into()
-    }
-
-    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        json_schema!({"type": "object", "additionalProperties": generator.subschema_for::<T>()})
     }
 }

@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use schemars::JsonSchema;
 use serde::Serialize;
-use serde_json::Value;
 
-use super::check::{LastCheck, LastFailure, details};
-use super::circuit::{Circuit, OrderedMap};
-use super::schema::{self, Word};
+use super::check::{LastCheck, LastFailure};
+use super::circuit::Circuit;
+use super::details::Details;
+use super::map::OrderedMap;
+use super::schema::Word;
 use super::{Timestamp, millis, seconds};
 use crate::health::verdict::{self, Answer};
 use crate::health::window::Latency;
@@ -30,7 +31,7 @@ pub(in crate::http) struct Detailed<'a> {
     task: Option<()>,
     groups: Groups,
     resolver: Resolver,
-    dependencies: OrderedMap<'a, Dependency<'a>>,
+    dependencies: OrderedMap<&'a str, Dependency<'a>>,
 }
 
 /// What the look-ups of names have cost since the start.
@@ -139,8 +140,7 @@ pub(in crate::http) struct Dependency<'a> {
     pool: Option<Pool>,
     latency_ms: Option<LatencyMs>,
     address_changes: Vec<AddressChange>,
-    #[schemars(schema_with = "schema::details")]
-    details: Value,
+    details: Details<'a>,
 }
 
 #[derive(Debug, Serialize, JsonSchema)]
@@ -183,7 +183,7 @@ impl<'a> Dependency<'a> {
             pool: view.pool.map(Pool::from),
             latency_ms: view.latency.map(LatencyMs::from),
             address_changes: changes.collect(),
-            details: details(seen, now),
+            details: Details::new(seen, now),
         }
     }
 }
