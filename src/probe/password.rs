@@ -3,13 +3,20 @@
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use tokio::sync::Mutex as AsyncMutex;
+
 use crate::config::Secret;
 use crate::config::plan::ProbePlan;
 
 /// A dependency's password. Copies are one and the same: the probe logs in with it, and what is told of a check is
 /// looked through for it.
 #[derive(Debug, Clone)]
-pub(super) struct Password(Arc<Mutex<Secret>>);
+pub(super) struct Password {
+    secret: Arc<Mutex<Secret>>,
+    /// Held while its file is read, by the thread that reads it: on a file system that is away it does so for as
+    /// long as that lasts, and one thread is enough for that, however many checks end meanwhile.
+    reading: Arc<AsyncMutex<()>>,
+}
 
 /// What came of reading a password's file again.
 #[derive(Debug, PartialEq, Eq)]
@@ -32,7 +39,11 @@ impl Password {
             ProbePlan::Redis(plan) => plan.password(),
             ProbePlan::Dns(_) | ProbePlan::Tcp(_) | ProbePlan::Http(_) => return None,
         };
-        password.clone().map(|secret| Self(Arc::new(Mutex::new(secret))))
+        password.clone().map(Self::new)
+    }
+
+    fn new(secret: Secret) -> Self {
+        Self { secret: Arc::new(Mutex::new(secret)), reading: Arc::default() }
     }
 
     /// As it was read last.
@@ -44,9 +55,9 @@ impl Password {
     pub(super) async fn reread(&self) -> Reread {
         let old = self.current();
         let Some(file) = old.file().map(PathBuf::from) else { return Reread::NoFile };
-        let reading = old.clone();
+        let (reading, alone) = (old.clone(), Arc::clone(&self.reading).lock_owned().await);
         // Files are read: not on a thread that others wait for.
-        let read = tokio::task::spawn_blocking(move || reading.reread()).await;
+        let read = tokio::task::spawn_blocking(move || (reading.reread(), alone).0).await;
         match read.unwrap_or_else(|error| Err(format!("cannot be read: {error}"))) {
             // An empty file is one that is just being written.
             Ok(new) if new == old || new.expose().is_empty() => Reread::Same(file),
@@ -59,7 +70,7 @@ impl Password {
     }
 
     fn slot(&self) -> MutexGuard<'_, Secret> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.secret.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -25,13 +25,21 @@ pub struct Connectors(Arc<Shared>);
 
 #[derive(Debug, Default)]
 struct Shared {
-    slots: Mutex<HashMap<Tls, Slot>>,
-    /// Held while one is made: side by side, each would have memory of its own to parse in, and keep it.
+    slots: Mutex<HashMap<Tls, Arc<Slot>>>,
+    /// Held while one is made of what was read: side by side, each would have memory of its own to parse in, and
+    /// keep it.
     making: AsyncMutex<()>,
 }
 
-/// Filled by the first who needs it, while the others wait: at the start all of them do at once.
-type Slot = Arc<OnceCell<Loaded>>;
+#[derive(Debug, Default)]
+struct Slot {
+    /// Filled by the first who needs it, while the others wait: at the start all of them do at once.
+    loaded: OnceCell<Loaded>,
+    /// Held while the file of authorities is read, by the thread that reads it. On a file system that is away it
+    /// does so for as long as that lasts, and whoever wanted to know goes at the end of the check: the next must
+    /// not send another thread after it. Nobody but those with the same settings waits for it.
+    reading: Arc<AsyncMutex<()>>,
+}
 
 #[derive(Debug)]
 struct Loaded {
@@ -44,33 +52,50 @@ impl Connectors {
     pub(super) async fn get(&self, tls: &Tls) -> Result<Connector, Failure> {
         let slot = Arc::clone(self.slots().entry(tls.clone()).or_default());
         let load = || async {
+            let own = match tls.root_cert.clone() {
+                Some(path) => {
+                    let alone = Arc::clone(&slot.reading).lock_owned().await;
+                    Some(aside(move || (read(&path), alone).0).await?)
+                }
+                None => None,
+            };
             let settings = tls.clone();
             let _alone = self.0.making.lock().await;
-            // Files are read and parsed: not on a thread that others wait for.
-            let built = tokio::task::spawn_blocking(move || build(&settings)).await;
-            let connector = built.unwrap_or_else(|error| Err(cannot_set_up(&error)))?;
+            let connector = aside(move || build(&settings, own.as_deref())).await?;
             Ok(Loaded { connector, since: Stopwatch::start() })
         };
-        slot.get_or_try_init(load).await.map(|loaded| loaded.connector.clone())
+        slot.loaded.get_or_try_init(load).await.map(|loaded| loaded.connector.clone())
     }
 
     /// A peer's certificate was not accepted by these settings: the next who asks has the authorities read
     /// again.
     pub(super) fn doubt(&self, tls: &Tls) {
         let mut slots = self.slots();
-        let loaded = slots.get(tls).and_then(|slot| slot.get());
+        let loaded = slots.get(tls).and_then(|slot| slot.loaded.get());
         if loaded.is_some_and(|loaded| loaded.since.elapsed() >= RELOAD_AFTER) {
             slots.remove(tls);
         }
     }
 
     /// Held for no await.
-    fn slots(&self) -> MutexGuard<'_, HashMap<Tls, Slot>> {
+    fn slots(&self) -> MutexGuard<'_, HashMap<Tls, Arc<Slot>>> {
         self.0.slots.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn build(tls: &Tls) -> Result<Connector, Failure> {
+/// What takes its time, on a thread that others do not wait for.
+async fn aside<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
+) -> Result<T, Failure> {
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(cannot_set_up(&error)))
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, Failure> {
+    std::fs::read(path).map_err(|error| unusable(path, &error.to_string()))
+}
+
+/// The connector for these settings, and what their file holds where they name one.
+fn build(tls: &Tls, own: Option<&[u8]>) -> Result<Connector, Failure> {
     let mut builder = TlsConnector::builder();
     match tls.verification {
         Verification::Full => {}
@@ -84,18 +109,17 @@ fn build(tls: &Tls) -> Result<Connector, Failure> {
             builder.disable_built_in_roots(true);
         }
     }
-    if let Some(path) = &tls.root_cert {
+    if let (Some(path), Some(pem)) = (&tls.root_cert, own) {
         builder.disable_built_in_roots(true);
-        for certificate in authorities(path).map_err(|why| unusable(path, &why))? {
+        for certificate in authorities(pem).map_err(|why| unusable(path, &why))? {
             builder.add_root_certificate(certificate);
         }
     }
     builder.build().map(Connector::from).map_err(|error| cannot_set_up(&error))
 }
 
-fn authorities(path: &Path) -> Result<Vec<Certificate>, String> {
-    let pem = std::fs::read(path).map_err(|error| error.to_string())?;
-    let certificates = Certificate::stack_from_pem(&pem).map_err(|error| error.to_string())?;
+fn authorities(pem: &[u8]) -> Result<Vec<Certificate>, String> {
+    let certificates = Certificate::stack_from_pem(pem).map_err(|error| error.to_string())?;
     if certificates.is_empty() { Err("it holds no certificate".to_owned()) } else { Ok(certificates) }
 }
 
@@ -112,6 +136,8 @@ fn cannot_set_up(error: &dyn std::error::Error) -> Failure {
 #[cfg(test)]
 mod tests {
     use std::io::Write;
+
+    use futures_util::FutureExt;
 
     use super::*;
 
@@ -154,5 +180,31 @@ fg==
         // What could not be made is tried again by the next.
         std::fs::write(file.path(), PEM).unwrap();
         connectors.get(&settings(Verification::Full)).await.unwrap();
+    }
+
+    /// A pipe that nobody writes to stands for a file on a file system that is away.
+    #[tokio::test]
+    async fn a_file_that_cannot_be_read_now_keeps_no_others_waiting() {
+        let folder = tempfile::tempdir().unwrap();
+        let (pipe, file) = (folder.path().join("pipe"), folder.path().join("file"));
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        std::fs::write(&file, PEM).unwrap();
+        let [away, here] = [&pipe, &file].map(|path| Tls::new(Verification::Full, Some(path.clone())));
+        let connectors = Connectors::default();
+        let mut others = Vec::new();
+        // Those who want it give up, one after the other, and have one thread wait for all of them.
+        for _ in 0..3 {
+            let mut wanted = Box::pin(connectors.get(&away));
+            assert!(wanted.as_mut().now_or_never().is_none());
+            others.push(tokio::time::timeout(Duration::from_secs(10), connectors.get(&here)).await);
+        }
+        let slot = Arc::clone(&connectors.slots()[&away]);
+        let still_read = slot.reading.try_lock().is_err();
+        let readers = Arc::strong_count(&slot.reading) - 1;
+        // It comes back; the runtime would wait for the thread.
+        std::fs::write(&pipe, PEM).unwrap();
+        let _read = slot.reading.lock().await;
+        assert!(others.iter().all(|other| matches!(other, Ok(Ok(_)))), "others wait: {others:?}");
+        assert_eq!((still_read, readers), (true, 1), "one thread reads");
     }
 }
