@@ -247,7 +247,17 @@ async fn servers_that_misbehave_are_told_and_bounded() {
         (
             "bad-chunks",
             saying("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n", Then::Close).await,
-            ["query", "protocol", "-"],
+            WELL,
+        ),
+        (
+            "half-chunk",
+            saying("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n8\r\nhalf", Then::Close).await,
+            WELL,
+        ),
+        (
+            "reset-chunk",
+            saying("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n8\r\nhalf", Then::Reset).await,
+            WELL,
         ),
         (
             "endless-chunk",
@@ -326,19 +336,27 @@ async fn what_speaks_first_is_told_by_what_it_says() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_body_is_looked_at_until_what_is_expected_comes() {
     const STREAM: &str = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n6\r\nready\n\r\n";
+    const BROKEN: &str = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nready\r\nzz\r\n";
+    const BREAKS: &str = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nrea";
     let stream = saying(STREAM, Then::Hang).await;
+    let broken = saying(BROKEN, Then::Close).await;
+    let breaks = saying(BREAKS, Then::Close).await;
     let late = HttpServer::start(Answer::status(200).body(format!("{}ready", "x".repeat(64 * 1024)))).await;
     let last =
         HttpServer::start(Answer::status(200).body(format!("{}ready", "x".repeat(64 * 1024 - 5)))).await;
     let ready = json!({"expect": {"body": "ready"}});
     let seen = check([
         at("stream", format!("http://{}/", stream.address()), ready.clone()),
+        at("broken", format!("http://{}/", broken.address()), ready.clone()),
+        at("breaks", format!("http://{}/", breaks.address()), ready.clone()),
         at("late", late.url("/"), ready.clone()),
         at("last", last.url("/"), ready),
     ])
     .await;
     assert_eq!(failure(&seen["stream"]), WELL, "a stream need not end: {seen:#}");
     assert_eq!(seen["stream"]["details"]["body_bytes"], 6);
+    assert_eq!(failure(&seen["broken"]), WELL, "what was expected had come: {seen:#}");
+    assert_eq!(failure(&seen["breaks"]), ["query", "connect_reset", "-"], "{seen:#}");
     assert_eq!(failure(&seen["last"]), WELL, "{seen:#}");
     assert_eq!(failure(&seen["late"]), ["query", "unexpected_content", "-"], "{seen:#}");
     let message = told(&seen["late"], "message");
