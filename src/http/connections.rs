@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use hyper::Version;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 
 use crate::clock::Clock;
 
@@ -37,7 +37,7 @@ pub(super) struct Connections {
     clock: Clock,
     max: usize,
     tasks: JoinSet<()>,
-    held: HashMap<tokio::task::Id, Held>,
+    held: HashMap<Id, Held>,
 }
 
 #[derive(Debug)]
@@ -57,8 +57,14 @@ impl Connections {
     where
         F: Future<Output = ()> + Send + 'static,
     {
+        while let Some(ended) = self.tasks.try_join_next_with_id() {
+            self.forget(ended);
+        }
         while self.tasks.len() >= self.max {
-            self.close_oldest();
+            // One that is leaving already makes room enough.
+            if self.held.len() == self.tasks.len() {
+                self.close_oldest();
+            }
             // It is gone, with its descriptor, the next time its task is looked at.
             self.ended().await;
         }
@@ -69,11 +75,17 @@ impl Connections {
 
     /// Waits until a connection has ended; for ever where there is none.
     pub(super) async fn ended(&mut self) {
-        let id = match self.tasks.join_next_with_id().await {
-            Some(Ok((id, ()))) => id,
+        match self.tasks.join_next_with_id().await {
+            Some(ended) => self.forget(ended),
+            None => std::future::pending().await,
+        }
+    }
+
+    fn forget(&mut self, ended: Result<(Id, ()), JoinError>) {
+        let id = match ended {
+            Ok((id, ())) => id,
             // Closed by us; or it panicked, which took nobody else along.
-            Some(Err(error)) => error.id(),
-            None => return std::future::pending().await,
+            Err(error) => error.id(),
         };
         self.held.remove(&id);
     }
@@ -281,6 +293,31 @@ mod tests {
         for served in [0, 2, 3] {
             assert_eq!(ask(&mut clients[served]).await.unwrap(), b'?', "{served}");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_leaves_where_somebody_has_left() {
+        let mut connections = Connections::new(Clock::start(), 3);
+        let mut clients = Vec::new();
+        for _ in 0..3 {
+            clients.push(client(&mut connections).await);
+            pass(Duration::from_millis(1)).await;
+        }
+        // One hangs up by itself, and one is closed for its silence.
+        drop(clients.pop());
+        tokio::task::yield_now().await;
+        clients.push(client(&mut connections).await);
+        pass(SILENCE_MAX / 2).await;
+        for served in [1, 2] {
+            ask(&mut clients[served]).await.unwrap();
+        }
+        pass(SILENCE_MAX / 2 + Duration::from_millis(10)).await;
+        connections.close_silent();
+        clients.push(client(&mut connections).await);
+        for served in [1, 2, 3] {
+            assert_eq!(ask(&mut clients[served]).await.unwrap(), b'?', "{served}");
+        }
+        assert!(ask(&mut clients[0]).await.is_err());
     }
 
     #[tokio::test(start_paused = true)]
