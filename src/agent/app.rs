@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::answering::Answering;
 use super::limits;
 use super::registry::{Registry, Update};
-use super::runner::{Factory, Losses, Runner, Shared};
+use super::runner::{Factory, LAST_WORDS, Losses, Runner, Shared};
 use super::shutdown::{Signals, Stop};
 use crate::clock::{self, Clock, Heartbeat};
 use crate::config::Plan;
@@ -24,8 +24,15 @@ use crate::http::{self, Pulses, State};
 use crate::net::Network;
 use crate::probe;
 
-/// How long runners may take to end their checks and connections.
-const RUNNERS_END: Duration = Duration::from_secs(3);
+/// How long runners may take to end: what they give themselves, and a moment.
+const RUNNERS_END: Duration = LAST_WORDS.saturating_add(A_MOMENT);
+
+/// How long the servers may take to end: what they give answers under way, and a moment.
+const SERVERS_END: Duration = http::GRACE.saturating_add(A_MOMENT);
+
+/// Whoever has a time limit of its own is let come to it. Also how long what was not done in time, and was ended, may
+/// take to be gone; what is not gone by then is left behind.
+const A_MOMENT: Duration = Duration::from_secs(1);
 
 /// A runner that panicked comes back after this long.
 const RESPAWN_AFTER: Duration = Duration::from_secs(1);
@@ -131,7 +138,7 @@ pub async fn run(plan: Plan) -> Result<Ended, StartError> {
         runners_stop.cancel();
         finish(&mut runners, RUNNERS_END).await;
         http_stop.cancel();
-        finish(&mut servers, http::GRACE).await;
+        finish(&mut servers, SERVERS_END).await;
         Ended::Drained
     };
     let ended = tokio::select! {
@@ -172,12 +179,21 @@ async fn drain(updates: &mpsc::Sender<Update>, stop: Stop, drain: Duration) {
     }
 }
 
-/// Waits for all tasks; those that take too long are ended.
+/// Waits for all tasks; those that take too long are ended. It takes no longer than the limit and
+/// [`A_MOMENT`], whatever they do.
 async fn finish<T: 'static>(tasks: &mut JoinSet<T>, limit: Duration) {
-    let all = async { while tasks.join_next().await.is_some() {} };
-    if tokio::time::timeout(limit, all).await.is_err() {
-        tasks.shutdown().await;
+    if !all_end(tasks, limit).await {
+        tasks.abort_all();
+        if !all_end(tasks, A_MOMENT).await {
+            tracing::warn!(left = tasks.len(), "what does not end is left behind");
+        }
     }
+}
+
+/// Whether all tasks end within so long.
+async fn all_end<T: 'static>(tasks: &mut JoinSet<T>, limit: Duration) -> bool {
+    let all = async { while tasks.join_next().await.is_some() {} };
+    tokio::time::timeout(limit, all).await.is_ok()
 }
 
 /// Keeps a dependency's runner running. It ends by itself only when told to; if it panics, another one takes
@@ -237,5 +253,37 @@ fn log_start(plan: &Plan, listener: &TcpListener, operator: Option<&TcpListener>
     );
     for warning in plan.warnings() {
         tracing::warn!("{warning}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn the_end_comes_whatever_the_tasks_do() {
+        let began = tokio::time::Instant::now();
+        let mut tasks = JoinSet::new();
+        tasks.spawn(std::future::pending::<()>());
+        finish(&mut tasks, SERVERS_END).await;
+        assert_eq!((tasks.len(), began.elapsed()), (0, SERVERS_END), "one that waits is ended");
+
+        // One that does not come back to its runtime cannot be.
+        let answering = Answering::start().unwrap();
+        let (go_on, stuck) = mpsc::channel::<()>();
+        let (is_stuck, told) = oneshot::channel();
+        tasks.spawn_on(
+            async move {
+                is_stuck.send(()).unwrap();
+                let _ = stuck.recv();
+            },
+            answering.handle(),
+        );
+        told.await.unwrap();
+        finish(&mut tasks, SERVERS_END).await;
+        assert_eq!(tasks.len(), 1);
+        drop(go_on);
     }
 }

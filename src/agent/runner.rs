@@ -30,6 +30,9 @@ pub(super) const LOST_AFTER: u32 = 5;
 /// How long a check under way at the stop may still take.
 const LAST_CHECK: Duration = Duration::from_secs(1);
 
+/// How long a runner takes to end at most: its check, and the goodbye to its server.
+pub(super) const LAST_WORDS: Duration = LAST_CHECK.saturating_add(GOODBYE);
+
 /// Makes a dependency's probe, at the start and whenever the last one was lost.
 pub(super) type Factory = Arc<dyn Fn() -> Result<Box<dyn Probe>, Failure> + Send + Sync>;
 
