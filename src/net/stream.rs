@@ -9,8 +9,9 @@ use tokio::net::TcpStream;
 
 use super::tls::Session;
 
-/// So much may come in answer to what was sent last. No answer to our questions is nearly as long; and the
-/// drivers keep an answer until it is whole, so a peer that never ends one would fill our memory.
+/// So much may come in answer to what was sent last, where the protocol sets no lower bound. No answer to our
+/// questions is nearly as long; and the drivers keep an answer until it is whole, so a peer that never ends one
+/// would fill our memory.
 const ANSWER_MAX: usize = 1024 * 1024;
 
 /// A connection that [`net`](super) made.
@@ -19,6 +20,8 @@ pub struct Stream {
     inner: Inner,
     /// Bytes received since something was sent.
     received: usize,
+    /// As many may be.
+    answer_max: usize,
 }
 
 #[derive(Debug)]
@@ -31,12 +34,21 @@ enum Inner {
 impl Stream {
     /// In plain text.
     pub fn plain(stream: TcpStream) -> Self {
-        Self { inner: Inner::Plain(stream), received: 0 }
+        Self::of(Inner::Plain(stream))
     }
 
     /// Inside a TLS session.
     pub fn tls(session: Session) -> Self {
-        Self { inner: Inner::Tls(Box::new(session)), received: 0 }
+        Self::of(Inner::Tls(Box::new(session)))
+    }
+
+    fn of(inner: Inner) -> Self {
+        Self { inner, received: 0, answer_max: ANSWER_MAX }
+    }
+
+    /// The same, for a protocol whose answers have no more than so many bytes.
+    pub fn with_answers_up_to(self, bytes: usize) -> Self {
+        Self { answer_max: bytes, ..self }
     }
 
     /// The session's `tls-server-end-point` channel binding (RFC 5929), where there is a session.
@@ -61,8 +73,8 @@ macro_rules! either {
 impl AsyncRead for Stream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if this.received > ANSWER_MAX {
-            let what = format!("an answer of more than {} KiB", ANSWER_MAX / 1024);
+        if this.received > this.answer_max {
+            let what = format!("an answer of more than {} KiB", this.answer_max / 1024);
             return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, what)));
         }
         let before = buf.filled().len();

@@ -24,6 +24,7 @@ use super::password::Password;
 use super::pooled::{Keep, Pooled, Protocol, Session, Trouble};
 use super::{cut_before_an_answer, tls};
 use crate::clock::{Deadline, Stopwatch};
+use crate::config::Secret;
 use crate::config::plan::{RedisPlan, Role};
 use crate::health::observation::RedisDetails;
 use crate::health::{Details, Failure, FailureKind, Observation, Phase, TlsDetails};
@@ -31,6 +32,15 @@ use crate::net::{Dialer, Target, Tls, Trace};
 
 /// As which our connections stand in the server's `CLIENT LIST`.
 const NAME: &str = "sickbay";
+
+/// No answer to our questions is nearly as long: `INFO` is some 7 KiB, and a line more for each database and each
+/// replica. What is no Redis can have the client library make many small values of it, each several times as long
+/// as what was sent for it.
+const ANSWER_MAX: usize = 128 * 1024;
+
+/// What a server refused to tell is asked for again after this long: each refusal is an entry in the `ACL LOG` of
+/// somebody who reads it, but rights may be granted meanwhile.
+const ASK_AGAIN: Duration = Duration::from_secs(3600);
 
 /// The protocol of Redis, in its versions 2 and 3: each answer begins with its type.
 const RESP: Tongue = Tongue { name: "Redis", begins: |bytes| b"+-:$*_#,(!=%~>|".contains(&bytes[0]) };
@@ -46,8 +56,16 @@ pub(super) fn probe(
     let target = Target::new(plan.host(), *plan.port());
     let tls = plan.tls().as_ref().map(tls);
     let lead = dialer.lead(&target);
-    let asks =
-        Redis { plan, password: password.clone(), target, tls, dialer, nameless: false, counted: None };
+    let asks = Redis {
+        plan,
+        password: password.clone(),
+        target,
+        tls,
+        dialer,
+        nameless: false,
+        refused: Refused::default(),
+        counted: None,
+    };
     Pooled::new(asks, keep).with_password(password).following(lead)
 }
 
@@ -60,7 +78,43 @@ pub(super) struct Redis {
     /// The server does not let us name our connections. It is not asked again: each refusal is an entry in the
     /// `ACL LOG` of somebody who reads it.
     nameless: bool,
+    refused: Refused,
     counted: Option<Counted>,
+}
+
+/// What the server does not tell this user, of what a check can do without.
+#[derive(Default)]
+struct Refused {
+    info: Option<Kept>,
+    cluster: Option<Kept>,
+    /// Whom it refuses: with another password we may be somebody with more rights.
+    password: Option<Secret>,
+}
+
+/// A refusal that stands for some time.
+struct Kept {
+    refusal: Refusal,
+    since: Stopwatch,
+}
+
+impl Refused {
+    /// What need not be asked for now, with the answer that it would have.
+    fn stands(kept: &Option<Kept>) -> Option<Answer> {
+        let kept = kept.as_ref().filter(|kept| kept.since.elapsed() < ASK_AGAIN)?;
+        Some(Err(kept.refusal.clone()))
+    }
+
+    /// Keeps an answer that is a refusal for good; forgets what it was before where it is another one.
+    fn note(kept: &mut Option<Kept>, answer: &Answer) {
+        match answer {
+            Err(refusal) if refusal.is_for_good() => {
+                if Self::stands(kept).is_none() {
+                    *kept = Some(Kept { refusal: refusal.clone(), since: Stopwatch::start() });
+                }
+            }
+            _ => *kept = None,
+        }
+    }
 }
 
 /// What a server had evicted when it was last asked.
@@ -105,13 +159,17 @@ impl Protocol for Redis {
         // and its error has the server's own code.
         let settings = RedisConnectionInfo::default().set_skip_set_lib_name();
         let config = AsyncConnectionConfig::new().set_response_timeout(None);
-        let (stream, words) = FirstWords::of(RESP, dialed.stream);
+        let (stream, words) = FirstWords::of(RESP, dialed.stream.with_answers_up_to(ANSWER_MAX));
         let (mut client, driver) = MultiplexedConnection::new_with_config(&settings, stream, config)
             .await
             .map_err(|error| failure(Phase::Auth, &error, &words, false))?;
         let driver = AbortOnDropHandle::new(tokio::spawn(driver));
         let mut answered = false;
-        if let Some(password) = self.password.as_ref().map(Password::current) {
+        let password = self.password.as_ref().map(Password::current);
+        if self.refused.password != password {
+            self.refused = Refused { password: password.clone(), ..Refused::default() };
+        }
+        if let Some(password) = password {
             let mut auth = redis::cmd("AUTH");
             if let Some(user) = self.plan.username() {
                 auth.arg(user);
@@ -140,7 +198,11 @@ impl Protocol for Redis {
     ) -> Result<Observation, Trouble> {
         let naming = !self.nameless && !session.named;
         // A `Result` in a `Result`: the phase ends by the deadline, the inner one is the connection's word.
-        let exchange = async { Ok(exchange(session, naming).await) };
+        let known = Known {
+            info: Refused::stands(&self.refused.info),
+            cluster: Refused::stands(&self.refused.cluster),
+        };
+        let exchange = async { Ok(exchange(session, naming, known).await) };
         let said = match trace.phase(Phase::Query, deadline, exchange).await {
             Ok(Ok(said)) => said,
             Ok(Err(error)) => {
@@ -164,6 +226,13 @@ impl Protocol for Redis {
         session.answered = true;
         session.named |= naming;
         self.nameless |= said.nameless;
+        // With a role that is wanted, no check succeeds without `INFO`: the first after it is allowed must know.
+        if *self.plan.role() == Role::Any {
+            Refused::note(&mut self.refused.info, &said.info);
+        }
+        if let Some(cluster) = &said.cluster {
+            Refused::note(&mut self.refused.cluster, cluster);
+        }
         self.judge(&said, session.tls.clone()).map_err(Trouble::Answered)
     }
 }
@@ -201,19 +270,25 @@ struct Said {
     nameless: bool,
 }
 
+/// What need not be asked, because the answer is known.
+struct Known {
+    info: Option<Answer>,
+    cluster: Option<Answer>,
+}
+
 /// `PING` and `INFO`, and the connection's name where it has none yet, all in one round trip. Whether it leads
 /// to a node of a cluster the first `INFO` tells; from then on `CLUSTER INFO` goes along.
 ///
 /// They are not sent as what the client library calls a pipeline: of that, it loses the error which ends the
 /// connection before the last answer.
-async fn exchange(session: &mut Connection, naming: bool) -> Result<Said, RedisError> {
+async fn exchange(session: &mut Connection, naming: bool, known: Known) -> Result<Said, RedisError> {
     let client = &session.client;
     // `PING` first: the first words of the server are the answer to it.
     let (ping, info, cluster, named) = tokio::join!(
         biased;
         ask(client, &["PING"]),
-        ask(client, &["INFO"]),
-        only_if(session.of_a_cluster, ask(client, &["CLUSTER", "INFO"])),
+        unless(known.info, ask(client, &["INFO"])),
+        only_if(session.of_a_cluster, unless(known.cluster.clone(), ask(client, &["CLUSTER", "INFO"]))),
         only_if(naming, ask(client, &["CLIENT", "SETNAME", NAME])),
     );
     // The first that failed is why the others did.
@@ -221,7 +296,7 @@ async fn exchange(session: &mut Connection, naming: bool) -> Result<Said, RedisE
     let nameless = matches!(named, Some(Err(refusal)) if refusal.is_for_good());
     if cluster.is_none() && info.as_ref().is_ok_and(|text| Info::new(text).of_a_cluster()) {
         session.of_a_cluster = true;
-        cluster = Some(ask(&session.client, &["CLUSTER", "INFO"]).await?);
+        cluster = Some(unless(known.cluster, ask(&session.client, &["CLUSTER", "INFO"])).await?);
     }
     Ok(Said { ping, info, cluster, nameless })
 }
@@ -230,6 +305,16 @@ async fn ask(client: &MultiplexedConnection, words: &[&str]) -> Result<Answer, R
     let mut command = redis::Cmd::new();
     command.arg(words);
     answer(client.clone().send_packed_command(&command).await?)
+}
+
+async fn unless<T>(
+    known: Option<T>,
+    question: impl Future<Output = Result<T, RedisError>>,
+) -> Result<T, RedisError> {
+    match known {
+        Some(answer) => Ok(answer),
+        None => question.await,
+    }
 }
 
 async fn only_if<T>(
@@ -270,7 +355,8 @@ impl Redis {
         let state = cluster.as_ref().and_then(|told| told.as_ref().ok());
         judge::expected(*self.plan.role(), &info, state)?;
         let hidden = cluster.as_ref().and_then(|told| told.as_ref().err());
-        let hidden = hidden.map(|refusal| unknown("the state of the cluster", refusal, "+cluster|info"));
+        let hidden =
+            hidden.map(|refusal| hidden_for_now("the state of the cluster", refusal, "+cluster|info"));
         let evicted = self.evicted(&info);
         let warnings = judge::warnings(&self.plan, &info, evicted);
         let details = RedisDetails { tls, hidden, ..info.details() };
@@ -288,7 +374,7 @@ impl Redis {
             .with_code(refusal.code.as_str())
             .with_hint("allow it by `ACL SETUSER NAME +info`, or configure `role: any`"));
         }
-        let hidden = Some(unknown("all that INFO tells", refusal, "+info"));
+        let hidden = Some(hidden_for_now("all that INFO tells", refusal, "+info"));
         let details = RedisDetails { tls, hidden, ..RedisDetails::default() };
         Ok(Observation { details: Details::Redis(Box::new(details)), warnings: Vec::new() })
     }
@@ -312,4 +398,34 @@ fn unknown(what: &str, Refusal { code, text }: &Refusal, rule: &str) -> String {
     let advice =
         if code == "NOPERM" { format!("; `ACL SETUSER NAME {rule}` allows it") } else { String::new() };
     format!("{what} is not known, because the server says: {}{advice}", said.trim_end_matches(['.', ' ']))
+}
+
+/// The same of what a check can do without.
+fn hidden_for_now(what: &str, refusal: &Refusal, rule: &str) -> String {
+    format!("{}; it is asked for once an hour", unknown(what, refusal, rule))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_refused_is_asked_for_again_after_an_hour() {
+        let refused: Answer = Err(Refusal { code: "NOPERM".into(), text: "no".into() });
+        let busy: Answer = Err(Refusal { code: "LOADING".into(), text: "wait".into() });
+        let mut kept = None;
+        Refused::note(&mut kept, &busy);
+        assert_eq!(Refused::stands(&kept), None, "a state passes");
+        for _ in 0..2 {
+            Refused::note(&mut kept, &refused);
+            tokio::time::advance(ASK_AGAIN / 2 - Duration::from_secs(1)).await;
+            assert_eq!(Refused::stands(&kept), Some(refused.clone()), "what stands is not refused anew");
+        }
+        tokio::time::advance(Duration::from_secs(2)).await;
+        assert_eq!(Refused::stands(&kept), None);
+        Refused::note(&mut kept, &refused);
+        assert_eq!(Refused::stands(&kept), Some(refused));
+        Refused::note(&mut kept, &Ok(String::new()));
+        assert_eq!(Refused::stands(&kept), None, "rights were granted");
+    }
 }
