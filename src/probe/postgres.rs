@@ -3,13 +3,15 @@
 //!
 //! `road` leads to the server and `wire` is what the driver gets of it; `session` logs in and asks. What the server
 //! tells is read by `facts`, its replication lag by `lag`, and held against `bounds`; `queries` are asked after it.
-//! `failure` turns errors into failure kinds, `databases` helps where a name is wrong.
+//! `failure` turns errors into failure kinds, with `pooler` for those of poolers; `databases` helps where a name is
+//! wrong.
 
 mod bounds;
 mod databases;
 mod facts;
 mod failure;
 mod lag;
+mod pooler;
 mod queries;
 mod road;
 mod session;

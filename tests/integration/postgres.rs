@@ -5,6 +5,7 @@ mod details;
 mod hostile;
 mod life;
 mod pool;
+mod pooler;
 mod queries;
 mod replica;
 mod tls;

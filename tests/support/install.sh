@@ -44,6 +44,7 @@ need_test() {
     need_run
     # dnsmasq-base is the program alone; the package `dnsmasq` adds a service that takes port 53.
     have_daemon dnsmasq || missing+=(dnsmasq-base)
+    have_daemon pgbouncer || missing+=(pgbouncer)
     have openssl || missing+=(openssl)
     # Without ensurepip, which Debian has in a package of its own, no virtual environment can be made.
     python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
@@ -153,5 +154,6 @@ hold_services
 if wanted postgresql; then hold_cluster; fi
 apt_install "${missing[@]}"
 if wanted redis-server; then disable_service redis-server.service; fi
+if wanted pgbouncer; then disable_service pgbouncer.service; fi
 if wanted haproxy; then disable_service haproxy.service; fi
 finish "$1"

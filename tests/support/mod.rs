@@ -2,6 +2,7 @@
 //!
 //! - [`postgres`], [`redis`], [`dns`]: throw-away servers on spare ports. Each can stop, start again on the
 //!   same port, hang (as a server does whose host is stuck) and wake.
+//! - [`pgbouncer`]: a pooler in front of a PostgreSQL.
 //! - [`http`]: a scriptable HTTP server. [`tcp`]: peers that refuse, stay silent, stay mute, talk garbage, reset.
 //! - [`fake_redis`]: a Redis that misbehaves at one command.
 //! - [`certs`]: an authority of our own, and certificates that are good, expired, for another name, of a stranger.
@@ -22,6 +23,7 @@ pub mod dns;
 pub mod fake_redis;
 pub mod hostile;
 pub mod http;
+pub mod pgbouncer;
 pub mod ports;
 pub mod postgres;
 pub mod process;

@@ -9,6 +9,7 @@ use tokio_postgres::error::{DbError, SqlState};
 use crate::health::{Failure, FailureKind, Phase};
 use crate::net::connect;
 
+use super::pooler;
 use super::wire::ClearTextRefused;
 
 /// The failure that a driver's error means.
@@ -86,7 +87,7 @@ fn of_server(phase: Phase, said: &DbError, encrypted: bool) -> Failure {
         };
     }
     if *code == SqlState::PROTOCOL_VIOLATION {
-        return pooler(fail, said.message());
+        return pooler::failure(fail, said.message());
     }
     fail(match *code {
         // The database exists and takes no connections (`ALLOW_CONNECTIONS false`).
@@ -136,38 +137,4 @@ fn not_authorised(fail: impl Fn(FailureKind) -> Failure, message: &str, encrypte
     fail(FailureKind::AccessDenied).with_hint(
         "pg_hba.conf has no line for this user, database and address: add one (on RDS: check user and database name)",
     )
-}
-
-/// 08P01: what poolers answer with in their own name; of a server it would mean that we do not speak its language.
-/// The texts are PgBouncer's.
-fn pooler(fail: impl Fn(FailureKind) -> Failure, message: &str) -> Failure {
-    let said = |text: &str| message.contains(text);
-    if said("startup parameter") {
-        return fail(FailureKind::AccessDenied).with_hint(
-            "a pooler in between does not know this parameter: for PgBouncer, add it to ignore_startup_parameters",
-        );
-    }
-    if said("no such user") || said("password authentication failed") || said("SASL authentication failed") {
-        return fail(FailureKind::AuthFailed).with_hint(
-            "the pooler in between refuses user or password: compare them with its own user list",
-        );
-    }
-    if said("no such database") {
-        return fail(FailureKind::DatabaseMissing)
-            .with_hint("the pooler in between knows no database of this name: see its [databases] section");
-    }
-    if said("no more connections allowed") || said("query_wait_timeout") || said("max_client_conn") {
-        return fail(FailureKind::TooManyConnections).with_hint(
-            "the pooler in between has no connection left: look at its pools (`SHOW POOLS`) and who holds them",
-        );
-    }
-    if said("pgbouncer cannot connect to server") || said("server login") || said("server_login_retry") {
-        return fail(FailureKind::ConnectRefused).with_hint(
-            "the pooler in between works and cannot reach or log in to the server behind it: read its log",
-        );
-    }
-    if said("shutting down") || said("server conn crashed") {
-        return fail(FailureKind::ShuttingDown);
-    }
-    fail(FailureKind::Protocol)
 }
