@@ -14,8 +14,9 @@ use tokio_util::sync::CancellationToken;
 use super::answering::Answering;
 use super::limits;
 use super::registry::{Registry, Update};
-use super::runner::{Factory, LAST_WORDS, Losses, Runner, Shared};
+use super::runner::{Factory, LAST_WORDS, Legacy, Shared};
 use super::shutdown::{Signals, Stop};
+use super::supervisor::keep_running;
 use crate::clock::{self, Clock, Heartbeat};
 use crate::config::Plan;
 use crate::config::plan::DependencyPlan;
@@ -33,9 +34,6 @@ const SERVERS_END: Duration = http::GRACE.saturating_add(A_MOMENT);
 /// Whoever has a time limit of its own is let come to it. Also how long what was not done in time, and was ended, may
 /// take to be gone; what is not gone by then is left behind.
 const A_MOMENT: Duration = Duration::from_secs(1);
-
-/// A runner that panicked comes back after this long.
-const RESPAWN_AFTER: Duration = Duration::from_secs(1);
 
 /// Why the agent did not start.
 #[derive(Debug, thiserror::Error)]
@@ -91,18 +89,18 @@ pub async fn run(plan: Plan) -> Result<Ended, StartError> {
     let current = Arc::new(ArcSwap::from_pointee(Snapshot::new(started, views)));
     let registry_beat = Heartbeat::new(clock);
     // One for each: a clone would count for the dependency that it was cloned from.
-    let losses: Vec<Losses> = records.iter().map(|_| Losses::default()).collect();
+    let legacies: Vec<Legacy> = records.iter().map(|_| Legacy::default()).collect();
     let (registry, updates) = Registry::new(clock, Arc::clone(&current), registry_beat.clone());
 
     let http_stop = CancellationToken::new();
     log_start(&plan, &listener, operator.as_ref());
     let listeners: Vec<_> =
         http::listeners(listener, operator).map(|listener| (listener, Heartbeat::new(clock))).collect();
-    let watched = losses.clone();
+    let watched = legacies.clone();
     let pulses = Pulses {
         registry: registry_beat,
         http: listeners.iter().map(|(_, heartbeat)| heartbeat.clone()).collect(),
-        runner_lost: Box::new(move || watched.iter().any(Losses::too_many)),
+        runner_lost: Box::new(move || watched.iter().any(Legacy::is_lost)),
     };
     let network = probe::network(&plan);
     let names = network.clone();
@@ -120,11 +118,13 @@ pub async fn run(plan: Plan) -> Result<Ended, StartError> {
     let shared = Shared { clock, updates: updates.clone(), network, stop: CancellationToken::new() };
     let runners_stop = shared.stop.clone();
     let mut runners = JoinSet::new();
-    for (index, ((dependency, record), losses)) in
-        plan.dependencies().iter().zip(records).zip(losses).enumerate()
+    for (index, ((dependency, record), legacy)) in
+        plan.dependencies().iter().zip(records).zip(legacies).enumerate()
     {
         if let Some(record) = record {
-            runners.spawn(keep_running(index, record, dependency.clone(), losses, shared.clone()));
+            let name = dependency.probe().as_ref().and_then(probe::named_target);
+            let factory = factory(dependency.clone(), shared.network.clone());
+            runners.spawn(keep_running(index, record, factory, name, legacy, shared.clone()));
         }
     }
     drop(shared);
@@ -196,35 +196,6 @@ async fn all_end<T: 'static>(tasks: &mut JoinSet<T>, limit: Duration) -> bool {
     tokio::time::timeout(limit, all).await.is_ok()
 }
 
-/// Keeps a dependency's runner running. It ends by itself only when told to; if it panics, another one takes
-/// its place, with a record that has everything to learn.
-async fn keep_running(index: usize, record: Record, plan: DependencyPlan, losses: Losses, shared: Shared) {
-    let policy = Arc::clone(plan.policy());
-    let watched_name = plan.probe().as_ref().and_then(probe::named_target);
-    let factory = factory(plan, shared.network.clone());
-    let mut record = record;
-    loop {
-        let (factory, name) = (Arc::clone(&factory), watched_name.clone());
-        let runner = Runner::new(index, record, factory, name, losses.clone(), shared.clone());
-        let mut task = JoinSet::new();
-        task.spawn(runner.run());
-        match task.join_next().await {
-            Some(Err(error)) if error.is_panic() => {
-                let lost_in_a_row = losses.add();
-                tracing::error!(
-                    dependency = policy.name.as_str(),
-                    kind = policy.kind.as_str(),
-                    lost_in_a_row,
-                    "the runner panicked and is respawned"
-                );
-                tokio::time::sleep(RESPAWN_AFTER).await;
-                record = Record::new(Arc::clone(&policy), shared.clock.now(), clock::draw());
-            }
-            _ => return,
-        }
-    }
-}
-
 fn factory(plan: DependencyPlan, network: Network) -> Factory {
     Arc::new(move || {
         probe::build(&plan, &network)?.ok_or_else(|| {
@@ -261,10 +232,11 @@ mod tests {
     use std::sync::mpsc;
 
     use super::*;
+    use crate::clock::Stopwatch;
 
     #[tokio::test(start_paused = true)]
     async fn the_end_comes_whatever_the_tasks_do() {
-        let began = tokio::time::Instant::now();
+        let began = Stopwatch::start();
         let mut tasks = JoinSet::new();
         tasks.spawn(std::future::pending::<()>());
         finish(&mut tasks, SERVERS_END).await;

@@ -8,6 +8,7 @@ mod limits;
 mod registry;
 mod runner;
 mod shutdown;
+mod supervisor;
 #[cfg(test)]
 mod tests;
 

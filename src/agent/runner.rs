@@ -6,7 +6,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -54,27 +54,41 @@ pub(super) struct Runner {
     probe: Option<Box<dyn Probe>>,
     /// The name that is watched for new addresses while no checks run.
     watched_name: Option<Target>,
-    losses: Losses,
+    legacy: Legacy,
     shared: Shared,
 }
 
-/// Checks of one dependency that were lost since the last one that ended. It outlives a runner that panics.
+/// What outlives a runner that panics. Copies are of the same dependency.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Losses(Arc<AtomicU32>);
+pub(super) struct Legacy(Arc<Left>);
 
-impl Losses {
-    /// One more.
-    pub(super) fn add(&self) -> u32 {
-        self.0.fetch_add(1, Ordering::Relaxed).saturating_add(1)
+#[derive(Debug, Default)]
+struct Left {
+    /// Checks lost since the last one that ended.
+    lost_in_a_row: AtomicU32,
+    has_succeeded: AtomicBool,
+}
+
+impl Legacy {
+    /// One more check was lost: so many in a row.
+    pub(super) fn add_loss(&self) -> u32 {
+        self.0.lost_in_a_row.fetch_add(1, Ordering::Relaxed).saturating_add(1)
     }
 
-    /// Whether there were so many in a row that the runner counts as lost.
-    pub(super) fn too_many(&self) -> bool {
-        self.0.load(Ordering::Relaxed) >= LOST_AFTER
+    /// Whether so many were lost in a row that the runner counts as lost.
+    pub(super) fn is_lost(&self) -> bool {
+        self.0.lost_in_a_row.load(Ordering::Relaxed) >= LOST_AFTER
     }
 
-    fn forget(&self) {
-        self.0.store(0, Ordering::Relaxed);
+    /// Whether a check has ever succeeded, whichever runner made it.
+    pub(super) fn has_succeeded(&self) -> bool {
+        self.0.has_succeeded.load(Ordering::Relaxed)
+    }
+
+    /// A check ended, and all that follows from it was done.
+    fn ended(&self, succeeded: bool) {
+        self.0.lost_in_a_row.store(0, Ordering::Relaxed);
+        self.0.has_succeeded.fetch_or(succeeded, Ordering::Relaxed);
     }
 }
 
@@ -91,10 +105,10 @@ impl Runner {
         record: Record,
         factory: Factory,
         watched_name: Option<Target>,
-        losses: Losses,
+        legacy: Legacy,
         shared: Shared,
     ) -> Self {
-        Self { index, record, factory, probe: None, watched_name, losses, shared }
+        Self { index, record, factory, probe: None, watched_name, legacy, shared }
     }
 
     /// Runs until it is told to stop; then ends its connections.
@@ -201,18 +215,19 @@ impl Runner {
     }
 
     async fn note_ended(&mut self, check: Check) {
-        self.losses.forget();
-        let was_failing = self.record.failing();
+        let (was_failing, ok) = (self.record.failing(), check.ok());
         log_check(self.record.policy(), &check, was_failing);
         if let Some(left) = &check.left_behind {
             log_move(self.record.policy(), left);
         }
         self.record.finish(check, clock::draw());
         self.publish().await;
+        // Last, so that a runner which panics over what its checks come to is lost like one that has none.
+        self.legacy.ended(ok);
     }
 
     async fn note_lost(&mut self, why: &'static str) {
-        let lost_in_a_row = self.losses.add();
+        let lost_in_a_row = self.legacy.add_loss();
         tracing::error!(
             dependency = self.record.policy().name.as_str(),
             kind = self.record.policy().kind.as_str(),

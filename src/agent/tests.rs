@@ -11,7 +11,8 @@ use futures_util::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
 
 use super::registry::{Registry, Update};
-use super::runner::{Factory, LOST_AFTER, Losses, Runner, Shared};
+use super::runner::{Factory, LOST_AFTER, Legacy, Shared};
+use super::supervisor::keep_running;
 use crate::clock::{self, Clock, Deadline, Heartbeat};
 use crate::health::snapshot::Lifecycle;
 use crate::health::test_support::policy;
@@ -55,7 +56,7 @@ struct Bench {
     clock: Clock,
     current: Arc<ArcSwap<Snapshot>>,
     counts: Vec<Counts>,
-    losses: Vec<Losses>,
+    legacies: Vec<Legacy>,
     heartbeat: Heartbeat,
     stop: CancellationToken,
     updates: tokio::sync::mpsc::Sender<Update>,
@@ -64,6 +65,11 @@ struct Bench {
 
 impl Bench {
     fn start(dependencies: Vec<(Policy, Script)>) -> Self {
+        Self::start_making(dependencies, |_| false)
+    }
+
+    /// Where the `n`th time that a probe is made panics, in its runner, if `bad_to_make` says so.
+    fn start_making(dependencies: Vec<(Policy, Script)>, bad_to_make: fn(usize) -> bool) -> Self {
         let clock = Clock::start();
         let started = clock.now();
         let records: Vec<Record> = dependencies
@@ -75,7 +81,7 @@ impl Bench {
         let heartbeat = Heartbeat::new(clock);
         let (registry, updates) = Registry::new(clock, Arc::clone(&current), heartbeat.clone());
         tokio::spawn(registry.run(|| {}));
-        let losses: Vec<Losses> = records.iter().map(|_| Losses::default()).collect();
+        let legacies: Vec<Legacy> = records.iter().map(|_| Legacy::default()).collect();
         let stop = CancellationToken::new();
         let names = Settings { nameservers: Vec::new(), packets_per_second: NonZeroU32::MIN };
         let shared =
@@ -86,14 +92,15 @@ impl Bench {
             let count = Counts::default();
             counts.push(count.clone());
             let factory: Factory = Arc::new(move || {
-                count.made.fetch_add(1, Ordering::SeqCst);
+                let made = count.made.fetch_add(1, Ordering::SeqCst);
+                assert!(!bad_to_make(made), "this panic is part of the test");
                 let Counts { asked, closed, .. } = count.clone();
                 Ok(Box::new(Scripted { script: Arc::clone(&script), asked, closed }))
             });
-            let losses = losses[index].clone();
-            runners.spawn(Runner::new(index, record, factory, None, losses, shared.clone()).run());
+            let legacy = legacies[index].clone();
+            runners.spawn(keep_running(index, record, factory, None, legacy, shared.clone()));
         }
-        Self { clock, current, counts, losses, heartbeat, stop, updates, runners }
+        Self { clock, current, counts, legacies, heartbeat, stop, updates, runners }
     }
 
     fn status(&self, index: usize) -> Status {
@@ -156,10 +163,35 @@ async fn a_hang_is_ended_and_the_probe_made_anew() {
 async fn a_runner_is_lost_after_repeated_losses_and_found_again_by_one_result() {
     let losses = LOST_AFTER as usize + 2;
     let bench = Bench::start(vec![(policy("bad"), panics_while(move |n| n < losses))]);
-    bench.until("it counts as lost", |b| b.losses[0].too_many()).await;
+    bench.until("it counts as lost", |b| b.legacies[0].is_lost()).await;
     assert!(bench.made(0) >= LOST_AFTER as usize, "not before it was brought back {LOST_AFTER} times");
     bench.until("it is up", |b| b.status(0) == Status::Up).await;
-    assert!(!bench.losses[0].too_many());
+    assert!(!bench.legacies[0].is_lost());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_runner_that_panics_is_brought_back_and_forgets_no_success() {
+    // Each check but the first of a life has its probe made anew, and the runner does not survive that one.
+    let probes = panics_while(|n| n % 2 == 1);
+    let bench = Bench::start_making(vec![(policy("database"), probes)], |n| n % 2 == 1);
+    let startup = |b: &Bench| verdict::startup(&b.current.load()).pass;
+    bench.until("it has come up", startup).await;
+    let lost = |b: &Bench| b.made(0) >= 2 * LOST_AFTER as usize;
+    bench
+        .until("its runner has died again and again", |b| {
+            assert!(startup(b), "it came up before");
+            lost(b)
+        })
+        .await;
+    assert!(bench.current.load().dependencies[0].succeeded_once);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_runner_that_dies_over_and_over_counts_as_lost() {
+    let bench = Bench::start_making(vec![(policy("database"), well())], |_| true);
+    bench.until("it counts as lost", |b| b.legacies[0].is_lost()).await;
+    assert_eq!(bench.made(0), LOST_AFTER as usize);
+    assert!(!bench.legacies[0].has_succeeded());
 }
 
 #[tokio::test(start_paused = true)]
@@ -168,8 +200,8 @@ async fn losses_are_counted_for_each_dependency_by_itself() {
     let mut dependencies: Vec<_> = (0..10).map(|n| (policy(&format!("once{n}")), once())).collect();
     dependencies.push((policy("always"), panics_while(|_| true)));
     let bench = Bench::start(dependencies);
-    bench.until("the one that always panics is lost", |b| b.losses[10].too_many()).await;
-    assert!(!bench.losses[..10].iter().any(Losses::too_many), "the others lost one check each");
+    bench.until("the one that always panics is lost", |b| b.legacies[10].is_lost()).await;
+    assert!(!bench.legacies[..10].iter().any(Legacy::is_lost), "the others lost one check each");
 }
 
 #[tokio::test(start_paused = true)]

@@ -178,6 +178,11 @@ impl Circuit {
         }
     }
 
+    /// The same, of something that has succeeded before: its failures count from the first one on.
+    pub fn that_succeeded_before(self) -> Self {
+        Self { succeeded_once: true, ..self }
+    }
+
     /// The state.
     pub fn state(&self) -> State {
         self.state

@@ -17,7 +17,7 @@ use super::{Check, Fraction, Kind, LeftBehind, Monotonic, Now, Policy, PoolStats
 /// Changes of address kept; the oldest go first.
 const ADDRESS_CHANGES_KEPT: usize = 20;
 
-/// Addresses remembered of a name; more are taken for new ones.
+/// Addresses remembered of a name since its last success. One that leads to more tells nothing by another.
 const RESOLVED_KEPT: usize = 64;
 
 /// How much longer than its timeout a check may take before it is given up as lost.
@@ -80,6 +80,13 @@ impl Record {
         }
     }
 
+    /// One that knows that a check has succeeded before, and has all else to learn.
+    pub fn that_succeeded_before(policy: Arc<Policy>, now: Now, draw: Fraction) -> Self {
+        let mut record = Self::new(policy, now, draw);
+        record.circuit = record.circuit.that_succeeded_before();
+        record
+    }
+
     /// The rules that it goes by.
     pub fn policy(&self) -> &Arc<Policy> {
         &self.policy
@@ -113,7 +120,7 @@ impl Record {
     /// While the circuit is open: what the name resolves to now. An address that was not there before ends
     /// the wait, since it is how a failover looks from here.
     pub fn resolved_while_open(&mut self, addresses: &[IpAddr], now: Now) {
-        let known = !self.resolved.is_empty();
+        let known = !self.resolved.is_empty() && self.resolved.len() < RESOLVED_KEPT;
         if known && self.is_open() && addresses.iter().any(|address| !self.resolved.contains(address)) {
             self.remember(addresses);
             self.circuit.hurry(Reason::AddressesChanged, now);
@@ -134,12 +141,14 @@ impl Record {
     pub fn finish(&mut self, check: Check, draw: Fraction) {
         let ended = Now { mono: check.ended(), wall: check.at.wall_at(check.ended()) };
         let before = self.circuit.state();
+        let latency = check.ok().then_some(check.latency);
         if check.ok() && !self.circuit.succeeded_once() {
             // What failed before it had come up at all does not make it flaky.
             self.window.forgive();
+            self.window.record(ended.mono, 1, 0, latency);
+        } else {
+            self.window.record(ended.mono, check.attempts, check.failed_attempts(), latency);
         }
-        let latency = check.ok().then_some(check.latency);
-        self.window.record(ended.mono, check.attempts, check.failed_attempts(), latency);
         match check.failure() {
             None => {
                 self.circuit.success(ended);
@@ -509,9 +518,11 @@ mod tests {
             record.finish(check, Fraction::ZERO);
             assert_eq!(record.view(record.due()).status(mono(at)), Status::Down, "check {n}");
         }
-        let first = run_next(&mut record, Ok(()));
-        let view = record.view(first + millis(1));
-        assert_eq!((view.status(first + millis(1)), view.warnings()), (Status::Up, Vec::new()));
+        let first = record.due() + millis(1);
+        let check = Check { attempts: 10, ..succeeded(record.due().since_origin(), millis(1)) };
+        record.finish(check, Fraction::ZERO);
+        let view = record.view(first);
+        assert_eq!((view.status(first), view.warnings()), (Status::Up, Vec::new()), "nor its own retries");
     }
 
     #[test]
@@ -692,6 +703,20 @@ mod tests {
             }
         }
         assert_eq!(trials, 3);
+    }
+
+    #[test]
+    fn a_name_of_more_addresses_than_are_remembered_ends_no_more_waits() {
+        let mut record = open_at_an_address();
+        let mut trials = 0;
+        for turn in 0..200u8 {
+            record.resolved_while_open(&[IpAddr::from([10, 0, 1, turn])], now(secs(60 + u64::from(turn))));
+            if !record.is_open() {
+                trials += 1;
+                run_next(&mut record, REFUSED);
+            }
+        }
+        assert!(trials < RESOLVED_KEPT, "{trials} trials");
     }
 
     #[test]

@@ -111,7 +111,8 @@ fn born_broken(view: &DependencyView) -> bool {
 }
 
 /// An API whose health path asks the database fails with the database. Its failure counts as such while it
-/// still takes connections, answers wrongly or too late, and something that it depends on may be the cause.
+/// still takes connections, answers wrongly or too late, and something that it depends on may be the cause; not
+/// where that is down because of how this task was deployed, since then the cause is no more shared than the API.
 fn fails_through_a_shared(snapshot: &Snapshot, index: usize, view: &DependencyView) -> bool {
     let by_status_or_timeout =
         view.last_failure.as_ref().and_then(|check| check.failure()).is_some_and(|f| {
@@ -126,6 +127,7 @@ fn fails_through_a_shared(snapshot: &Snapshot, index: usize, view: &DependencyVi
         && snapshot
             .depends_on(index)
             .filter(|shared| shared.policy.enabled() && shared.policy.scope == Scope::Shared)
+            .filter(|shared| !born_broken(shared))
             .any(|shared| may_be_the_cause(shared, view))
 }
 
@@ -610,6 +612,20 @@ mod tests {
         assert!(passes(api(&["database"]), vec![down(optional)]), "its impact does not matter");
         let both = api(&["database", "redis"]);
         assert!(passes(both, vec![view(policy("database"), As::Up), down(policy("redis"))]), "one of two");
+    }
+
+    #[test]
+    fn nothing_is_excused_by_what_this_deployment_broke() {
+        for api in [As::Down(FailureKind::UnexpectedStatus), As::NeverUp(FailureKind::UnexpectedStatus)] {
+            for by in FailureKind::ALL {
+                for born in [true, false] {
+                    let store = with(Impact::Degraded, if born { As::NeverUp(*by) } else { As::Down(*by) });
+                    let answer = alb(&snapshot(vec![view(api_policy(Kind::Http), api), store]), AT);
+                    let broken = born && by.blames_the_deployment();
+                    assert_eq!(answer.pass, !broken, "{api:?}, {by}, born broken: {born}");
+                }
+            }
+        }
     }
 
     #[test]
