@@ -9,7 +9,7 @@ use futures_util::future::join_all;
 use serde_json::{Map, Value, json};
 
 use super::table::{self, Cell};
-use super::{BAD, Exit, FAINT, Format, GOOD, WARN, logging, runtime, tell, tell_error};
+use super::{BAD, Exit, FAINT, Format, GOOD, WARN, one_shot, tell, tell_error};
 use crate::clock::{self, Clock};
 use crate::config::plan::DependencyPlan;
 use crate::config::{Overrides, Plan};
@@ -59,17 +59,9 @@ fn checked(
     load: impl FnOnce(Overrides) -> Result<Plan, Exit>,
     log_wanted: bool,
 ) -> Result<Exit, Exit> {
-    let plan = load(Overrides::default())?;
-    let log = plan.log();
-    logging::for_command(log_wanted.then_some(log.filter().as_str()), *log.format())?;
-    for warning in plan.warnings() {
-        tell_error(&format!("{WARN}warning{WARN:#}: {warning}"));
-    }
+    let plan = one_shot::plan(load, log_wanted)?;
     let wanted = select(&plan, &arguments.names)?;
-    let runtime = runtime().map_err(|error| {
-        tell_error(&format!("error: nothing can be checked: {error}"));
-        Exit::NotWell
-    })?;
+    let runtime = one_shot::runtime_to_have("checked")?;
     let clock = Clock::start();
     let network = probe::network(&plan);
     let made = wanted.iter().map(|plan| check_one(plan, &network, clock));

@@ -5,6 +5,7 @@ mod config;
 mod healthcheck;
 mod logging;
 mod man;
+mod one_shot;
 mod panics;
 mod run;
 mod table;

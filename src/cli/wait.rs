@@ -11,7 +11,7 @@ use futures_util::future::join_all;
 use tokio::sync::mpsc;
 
 use super::check::{select, told};
-use super::{Exit, FAINT, GOOD, WARN, duration, logging, runtime, tell_error};
+use super::{Exit, FAINT, GOOD, WARN, duration, one_shot, tell_error};
 use crate::agent::Signals;
 use crate::clock::{self, Clock, Deadline};
 use crate::config::plan::DependencyPlan;
@@ -61,21 +61,13 @@ fn waited(
     load: impl FnOnce(Overrides) -> Result<Plan, Exit>,
     log_wanted: bool,
 ) -> Result<Exit, Exit> {
-    let plan = load(Overrides::default())?;
-    let log = plan.log();
-    logging::for_command(log_wanted.then_some(log.filter().as_str()), *log.format())?;
-    for warning in plan.warnings() {
-        tell_error(&format!("{WARN}warning{WARN:#}: {warning}"));
-    }
+    let plan = one_shot::plan(load, log_wanted)?;
     let wanted = wanted(&plan, &arguments.names)?;
     if wanted.is_empty() {
         tell_error("nothing to wait for: no dependency is enabled and critical");
         return Ok(Exit::Fine);
     }
-    let runtime = runtime().map_err(|error| {
-        tell_error(&format!("error: nothing can be waited for: {error}"));
-        Exit::NotWell
-    })?;
+    let runtime = one_shot::runtime_to_have("waited for")?;
     let exit = runtime.block_on(wait(&plan, &wanted, arguments));
     runtime.shutdown_background();
     Ok(exit)
