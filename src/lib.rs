@@ -9,7 +9,8 @@
 //! - [`agent`]: a runner per dependency, the registry of what they found, supervision, shutdown.
 //! - [`http`]: the endpoints. They read a snapshot and never probe.
 //! - [`cli`]: one file per subcommand.
-//! - [`clock`]: the only place that reads a clock or draws a random number; [`version`]: what this build is.
+//! - [`clock`]: the only place that reads a clock or draws a random number; [`version`]: what this build is;
+//!   [`log`]: what stands in every line about a dependency.
 //!
 //! Imports run one way only; `tests/integration/imports.rs` holds the table in `docs/architecture.md`.
 
@@ -21,6 +22,7 @@ pub mod clock;
 pub mod config;
 pub mod health;
 pub mod http;
+pub mod log;
 pub mod net;
 pub mod probe;
 pub mod version;

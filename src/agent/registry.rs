@@ -8,11 +8,13 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, oneshot};
+use tracing::Level;
 
 use crate::clock::{Clock, Heartbeat};
 use crate::health::circuit::{State, Transition};
 use crate::health::snapshot::Lifecycle;
 use crate::health::{DependencyView, Monotonic, ServiceStatus, Snapshot, Status, verdict};
+use crate::log::about;
 
 /// Views waiting to be published, at least; with many dependencies, one of each. A runner whose view does not fit
 /// waits: it has nothing better to do.
@@ -164,27 +166,22 @@ fn apart(count: usize) -> Duration {
 }
 
 fn log_transition(view: &DependencyView, transition: &Transition) {
-    /// All levels have the same fields; tracing wants the level as a constant.
-    macro_rules! line {
-        ($level:ident) => {
-            tracing::$level!(
-                dependency = view.policy.name.as_str(),
-                kind = view.policy.kind.as_str(),
-                check_id = check_id(view),
-                circuit_from = transition.from.as_str(),
-                circuit_to = transition.to.as_str(),
-                "circuit {}: {}",
-                transition.to,
-                transition.reason
-            )
-        };
-    }
-    match (transition.from, transition.to) {
-        (State::Closed, State::Open) => line!(warn),
-        (_, State::Closed) => line!(info),
+    let level = match (transition.from, transition.to) {
+        (State::Closed, State::Open) => Level::WARN,
+        (_, State::Closed) => Level::INFO,
         // An outage goes round here as long as it lasts.
-        (_, State::Open | State::HalfOpen) => line!(debug),
-    }
+        (_, State::Open | State::HalfOpen) => Level::DEBUG,
+    };
+    about!(
+        level,
+        &view.policy,
+        check_id = check_id(view),
+        circuit_from = transition.from.as_str(),
+        circuit_to = transition.to.as_str(),
+        "circuit {}: {}",
+        transition.to,
+        transition.reason
+    );
 }
 
 /// The check that a change came with.
@@ -224,23 +221,18 @@ fn log_status(view: &DependencyView, from: Status, to: Status, now: Monotonic) {
     } else {
         view.warnings().join("; ")
     };
-    /// Both levels have the same fields; tracing wants the level as a constant.
-    macro_rules! line {
-        ($level:ident) => {
-            tracing::$level!(
-                dependency = view.policy.name.as_str(),
-                kind = view.policy.kind.as_str(),
-                check_id = check_id(view),
-                failure_kind = view.failing_by().map(|kind| kind.as_str()),
-                status_from = from.as_str(),
-                status_to = to.as_str(),
-                "status {from} → {to}{}{why}",
-                if why.is_empty() { "" } else { ": " }
-            )
-        };
-    }
-    match to {
-        Status::Up | Status::Disabled => line!(info),
-        Status::Degraded | Status::Down | Status::Unknown => line!(warn),
-    }
+    let level = match to {
+        Status::Up | Status::Disabled => Level::INFO,
+        Status::Degraded | Status::Down | Status::Unknown => Level::WARN,
+    };
+    about!(
+        level,
+        &view.policy,
+        check_id = check_id(view),
+        failure_kind = view.failing_by().map(|kind| kind.as_str()),
+        status_from = from.as_str(),
+        status_to = to.as_str(),
+        "status {from} → {to}{}{why}",
+        if why.is_empty() { "" } else { ": " }
+    );
 }

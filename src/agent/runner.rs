@@ -4,6 +4,7 @@
 //! and the probe is made anew; nothing is learnt from it, so that the dependency's last result grows stale
 //! where readers can see it. The runner itself goes on, and so do all others.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -12,6 +13,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
+use tracing::Level;
 
 use super::registry::Update;
 use crate::clock::{self, Clock};
@@ -19,6 +21,7 @@ use crate::health::circuit::Permit;
 use crate::health::record::GRACE;
 use crate::health::time::millis;
 use crate::health::{Check, Failure, LeftBehind, Policy, Record};
+use crate::log::{about, about_check};
 use crate::net::resolve::Resolver;
 use crate::net::{Network, Target};
 use crate::probe::check::{self, Loudness};
@@ -203,8 +206,9 @@ impl Runner {
         match (self.factory)() {
             Ok(probe) => Some(probe),
             Err(failure) => {
-                tracing::error!(
-                    dependency = self.record.policy().name.as_str(),
+                about!(
+                    Level::ERROR,
+                    self.record.policy(),
                     failure_kind = failure.kind.as_str(),
                     "the probe cannot be made: {}",
                     failure.message
@@ -228,9 +232,9 @@ impl Runner {
 
     async fn note_lost(&mut self, why: &'static str) {
         let lost_in_a_row = self.legacy.add_loss();
-        tracing::error!(
-            dependency = self.record.policy().name.as_str(),
-            kind = self.record.policy().kind.as_str(),
+        about!(
+            Level::ERROR,
+            self.record.policy(),
             lost_in_a_row,
             "a check was lost: {why}; the probe is made anew, and until a check ends the last result grows stale"
         );
@@ -255,57 +259,35 @@ async fn resolve_after(wait: Duration, resolver: &Resolver, name: Option<&Target
 /// A name that leads elsewhere is news, and that somebody answers where it led before is a danger.
 fn log_move(policy: &Policy, left: &LeftBehind) {
     let LeftBehind { from, to, answers } = left;
-    /// Both levels have the same fields; tracing wants the level as a constant.
-    macro_rules! line {
-        ($level:ident, $message:literal) => {
-            tracing::$level!(
-                dependency = policy.name.as_str(),
-                kind = policy.kind.as_str(),
-                address = %to,
-                address_before = %from,
-                $message
-            )
-        };
-    }
-    match answers {
-        true => line!(warn, "the name leads elsewhere, and connections are still taken where it led before"),
-        false => line!(info, "the name leads elsewhere; nobody answers where it led before"),
-    }
+    let (level, message) = match answers {
+        true => {
+            (Level::WARN, "the name leads elsewhere, and connections are still taken where it led before")
+        }
+        false => (Level::INFO, "the name leads elsewhere; nobody answers where it led before"),
+    };
+    about!(level, policy, address = %to, address_before = %from, "{message}");
 }
 
 /// The first failure of a row and the first success after it are news; the rest is not.
 fn log_check(policy: &Policy, check: &Check, was_failing: bool) {
-    let duration_ms = millis(check.duration);
-    let address = check.address.map(tracing::field::display);
-    /// All levels have the same fields; tracing wants the level as a constant.
-    macro_rules! line {
-        ($level:ident, $failure:expr, $($message:tt)+) => {
-            tracing::$level!(
-                dependency = policy.name.as_str(),
-                kind = policy.kind.as_str(),
-                check_id = check.id.as_str(),
-                phase = $failure.map(|failure| failure.phase.as_str()),
-                failure_kind = $failure.map(|failure| failure.kind.as_str()),
-                code = $failure.and_then(|failure| failure.code.as_deref()),
-                attempts = check.attempts,
-                duration_ms,
-                address,
-                $($message)+
-            )
-        };
-    }
-    match check.failure() {
-        Some(failure) if !was_failing => {
-            line!(
-                warn,
-                Some(failure),
-                "check failed: {}; {}",
-                failure.message.trim_end_matches('.'),
-                failure.hint
-            );
+    let (level, said) = match (check.failure(), was_failing) {
+        (Some(Failure { message, hint, .. }), false) => {
+            (Level::WARN, Cow::from(format!("check failed: {}; {hint}", message.trim_end_matches('.'))))
         }
-        Some(failure) => line!(debug, Some(failure), "check failed again: {}", failure.message),
-        None if was_failing => line!(info, None::<&Failure>, "check succeeded again"),
-        None => line!(debug, None::<&Failure>, "check succeeded"),
-    }
+        (Some(failure), true) => {
+            (Level::DEBUG, Cow::from(format!("check failed again: {}", failure.message)))
+        }
+        (None, true) => (Level::INFO, Cow::from("check succeeded again")),
+        (None, false) => (Level::DEBUG, Cow::from("check succeeded")),
+    };
+    about_check!(
+        level,
+        policy,
+        check.id.as_str(),
+        check.failure(),
+        attempts = check.attempts,
+        duration_ms = millis(check.duration),
+        address = check.address.map(tracing::field::display),
+        "{said}"
+    );
 }

@@ -4,10 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
+use tracing::Level;
 
 use super::runner::{Factory, Legacy, Runner, Shared};
 use crate::clock;
 use crate::health::Record;
+use crate::log::about;
 use crate::net::Target;
 
 /// A runner that panicked comes back after this long.
@@ -37,12 +39,7 @@ pub(super) async fn keep_running(
             return;
         }
         let lost_in_a_row = legacy.add_loss();
-        tracing::error!(
-            dependency = policy.name.as_str(),
-            kind = policy.kind.as_str(),
-            lost_in_a_row,
-            "the runner panicked and is respawned"
-        );
+        about!(Level::ERROR, &policy, lost_in_a_row, "the runner panicked and is respawned");
         tokio::time::sleep(RESPAWN_AFTER).await;
         let (policy, now) = (Arc::clone(&policy), shared.clock.now());
         record = match legacy.has_succeeded() {

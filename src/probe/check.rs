@@ -3,10 +3,13 @@
 
 use std::time::Duration;
 
+use tracing::Level;
+
 use crate::clock::{self, Clock, Deadline, Stopwatch};
 use crate::health::circuit::Permit;
 use crate::health::time::millis;
 use crate::health::{Check, CheckId, Failure, Policy};
+use crate::log::about_check;
 use crate::net::Trace;
 use crate::probe::Probe;
 
@@ -100,27 +103,20 @@ fn log_attempt(
     latency: Duration,
     loudness: Loudness,
 ) {
-    /// Both levels have the same fields; tracing wants the level as a constant.
-    macro_rules! line {
-        ($level:ident) => {
-            tracing::$level!(
-                dependency = policy.name.as_str(),
-                kind = policy.kind.as_str(),
-                check_id = id.as_str(),
-                attempt,
-                attempts_allowed = allowed,
-                phase = failure.phase.as_str(),
-                failure_kind = failure.kind.as_str(),
-                code = failure.code.as_deref(),
-                address = trace.address.map(tracing::field::display),
-                duration_ms = millis(latency),
-                "attempt failed: {}",
-                failure.message
-            )
-        };
-    }
-    match loudness {
-        Loudness::News => line!(info),
-        Loudness::Repeats => line!(debug),
-    }
+    let level = match loudness {
+        Loudness::News => Level::INFO,
+        Loudness::Repeats => Level::DEBUG,
+    };
+    about_check!(
+        level,
+        policy,
+        id.as_str(),
+        Some(failure),
+        attempt,
+        attempts_allowed = allowed,
+        address = trace.address.map(tracing::field::display),
+        duration_ms = millis(latency),
+        "attempt failed: {}",
+        failure.message
+    );
 }

@@ -20,12 +20,14 @@ mod tcp;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use tracing::Level;
 
 use crate::clock::Deadline;
 use crate::config::Plan;
 use crate::config::plan::{DependencyPlan, ProbePlan, TlsPlan, Verify};
 use crate::health::time::millis;
 use crate::health::{Failure, FailureKind, Outcome};
+use crate::log::about;
 use crate::net::resolve;
 use crate::net::{Dialer, Limits, Network, Target, Tls, Trace, Verification};
 use password::Password;
@@ -128,9 +130,9 @@ fn log_parameters(plan: &DependencyPlan, probe: &ProbePlan) {
         ProbePlan::Tcp(plan) => format!("tls={} send={}", tls(plan.tls()), set(plan.send().is_some())),
         ProbePlan::Http(plan) => format!("method={} tls_verify={}", plan.method(), plan.tls().verify()),
     };
-    tracing::debug!(
-        dependency = policy.name.as_str(),
-        kind = policy.kind.as_str(),
+    about!(
+        Level::DEBUG,
+        policy,
         destination = policy.target,
         timeout_ms = millis(policy.timeout),
         connect_timeout_ms = millis(*plan.connect_timeout()),

@@ -20,6 +20,7 @@ const TABLE: &[(&str, &[&str])] = &[
     ("health", &[]),
     ("clock", &["health"]),
     ("version", &[]),
+    ("log", &["health"]),
     ("build", &[]),
     ("config", &["health"]),
     ("net", &["health"]),
@@ -41,8 +42,8 @@ const TABLE: &[(&str, &[&str])] = &[
     ("cli", ALL),
 ];
 
-/// Everybody may read the clock and tell what this build is, but for the pure core.
-const LEAVES: &[&str] = &["clock", "version"];
+/// Everybody may read the clock, tell what this build is and write into the log, but for the pure core.
+const LEAVES: &[&str] = &["clock", "version", "log"];
 
 /// Crates that the core does without. Time, chance and I/O come in as arguments, formats stay at the edge.
 const IMPURE: &[&str] = &["tokio", "tokio_util", "serde", "serde_json", "serde_yaml", "tracing", "fastrand"];
