@@ -23,19 +23,26 @@ use crate::support::wait::eventually;
 /// In every planted secret, so that one search finds all; and in no word of ours.
 const MARK: &str = "pl4nted";
 
+/// Another one, of letters alone: what looks for the odd characters of a password would let it pass.
+const LETTERS: &str = "qwyxzhvkjfpmtg";
+
 /// The secret of a field: what leaks tells where it was.
 fn secret(field: &str) -> String {
     format!("{MARK}-{field}-s3cret/+%\"x")
 }
 
-/// The forms in which the mark could get out.
+/// The forms in which a mark could get out.
 fn forms() -> Vec<String> {
-    let hex: String = MARK.bytes().map(|byte| format!("{byte:02x}")).collect();
-    let bytes = format!("{:?}", MARK.as_bytes());
-    let mut forms = vec![MARK.to_owned(), hex, bytes.trim_matches(['[', ']']).to_owned()];
+    [MARK, LETTERS].into_iter().flat_map(forms_of).collect()
+}
+
+fn forms_of(mark: &str) -> Vec<String> {
+    let hex: String = mark.bytes().map(|byte| format!("{byte:02x}")).collect();
+    let bytes = format!("{:?}", mark.as_bytes());
+    let mut forms = vec![mark.to_owned(), hex, bytes.trim_matches(['[', ']']).to_owned()];
     // Base64 depends on where the text begins; what surrounds it changes the characters at its ends only.
     for before in 0..3 {
-        let encoded = STANDARD_NO_PAD.encode(format!("{}{MARK}", "\0".repeat(before)));
+        let encoded = STANDARD_NO_PAD.encode(format!("{}{mark}", "\0".repeat(before)));
         let own = &encoded[if before == 0 { 0 } else { before + 1 }..encoded.len() - 1];
         forms.push(own.to_owned());
     }
@@ -188,7 +195,7 @@ fn each_kind(at: &str, port: u16) -> Vec<Value> {
         on(
             "postgres",
             &format!("postgres-tls-{at}"),
-            json!({"host": host, "port": port, "user": "u", "password": secret("pgtls"), "sslmode": "require"}),
+            json!({"host": host, "port": port, "user": "u", "password": LETTERS, "sslmode": "require"}),
         ),
         on(
             "redis",
@@ -200,6 +207,7 @@ fn each_kind(at: &str, port: u16) -> Vec<Value> {
             &format!("redis-tls-{at}"),
             json!({"host": host, "port": port, "password": secret("redistls"), "tls": {"verify": "none"}}),
         ),
+        on("redis", &format!("redis-letters-{at}"), json!({"host": host, "port": port, "password": LETTERS})),
         on(
             "tcp",
             &format!("tcp-{at}"),
@@ -213,7 +221,7 @@ fn each_kind(at: &str, port: u16) -> Vec<Value> {
         on(
             "http",
             &format!("http-{at}"),
-            json!({"url": url("http", port), "headers": {"X-Api-Key": secret("header")}}),
+            json!({"url": url("http", port), "headers": {"X-Api-Key": secret("header"), "X-Other": LETTERS}}),
         ),
         on(
             "http",
@@ -269,6 +277,9 @@ async fn no_secret_gets_out_whoever_the_peers_are() {
         on("tcp", "tcp-well", json!({"host": "127.0.0.1", "port": redis.port(), "send": "AUTH pl4nted-real\r\n", "expect": "+OK"})),
         on("http", "http-well", json!({"url": url("http", service.address().port()), "headers": {"Authorization-2": secret("h2")}})),
         // What real servers refuse.
+        on_postgres("postgres-letters", &database, json!({"password": LETTERS})),
+        on_redis("redis-letters", &redis, json!({"password": LETTERS})),
+        on("tcp", "tcp-letters", json!({"host": "127.0.0.1", "port": redis.port(), "send": format!("AUTH {LETTERS}\r\n"), "expect": "+OK"})),
         on_postgres("postgres-wrong", &database, json!({"password": secret("pgwrong")})),
         on_postgres("postgres-nobody", &database, json!({"user": format!("u-{}", "x"), "password": secret("pgnobody")})),
         on_redis("redis-wrong", &redis, json!({"username": "x", "password": secret("rediswrong")})),
@@ -375,8 +386,10 @@ fn a_leak_would_be_found() {
     let found = |text: &str| forms.iter().any(|form| text.contains(form.as_str()));
     for user in ["u", "us", "use"] {
         for after in ["", "x", "/+%", "longer"] {
-            let basic = STANDARD_NO_PAD.encode(format!("{user}:{MARK}{after}"));
-            assert!(found(&format!("Authorization: Basic {basic}")), "{user}:{MARK}{after} as {basic}");
+            for mark in [MARK, LETTERS] {
+                let basic = STANDARD_NO_PAD.encode(format!("{user}:{mark}{after}"));
+                assert!(found(&format!("Authorization: Basic {basic}")), "{user}:{mark}{after} as {basic}");
+            }
         }
     }
     assert!(found(&secret("x")) && found(&format!("{:?}", secret("x").as_bytes())));
