@@ -77,9 +77,23 @@ mod tests {
         for text in ["1/s", "100/m", "4294967295/h"] {
             assert_eq!(Rate::read(text).unwrap().to_string(), text);
         }
-        for text in
-            ["0/s", "1", "/s", "1/", "1/d", "+1/s", "-1/s", "1 /s", "1.5/s", "4294967296/s", "1/s/s", ""]
-        {
+        for text in [
+            "0/s",
+            "1",
+            "/s",
+            "1/",
+            "1/d",
+            "1/ms",
+            "1/1ms",
+            "1/1s",
+            "+1/s",
+            "-1/s",
+            "1 /s",
+            "1.5/s",
+            "4294967296/s",
+            "1/s/s",
+            "",
+        ] {
             assert_eq!(Rate::read(text), None, "{text}");
         }
     }

@@ -85,11 +85,12 @@ impl Tls {
         }
         let reason = openssl::readable(&error.to_string());
         if !reason.contains("certificate verify failed") {
-            let message = match reason.contains("wrong version number") {
-                true => "what answers does not speak TLS".to_owned(),
-                false => format!("the TLS handshake failed: {reason}"),
+            let fail = |message| Failure::new(Phase::Tls, FailureKind::TlsHandshake, message);
+            return match reason.contains("wrong version number") {
+                // An answer, not an accident: it would be the same in 100 ms.
+                true => fail("what answers does not speak TLS".to_owned()).lasting(),
+                false => fail(format!("the TLS handshake failed: {reason}")),
             };
-            return Failure::new(Phase::Tls, FailureKind::TlsHandshake, message);
         }
         let hint = if reason.contains("expired") {
             "the server's certificate, or one above it in the chain that it sends, has ended: renew it"

@@ -137,6 +137,7 @@ async fn a_port_that_speaks_tls_is_verified() {
     assert_eq!(phases(&seen["good"]), ["connect", "tls", "query"]);
     assert_eq!(seen["good"]["details"]["tls"]["verified"], true);
     assert!(told(&seen["plain"], "message").contains("does not speak TLS"), "{seen:#}");
+    assert_eq!(seen["plain"]["last_check"]["attempts"], 1, "it will not pass by itself");
 }
 
 /// Each bound, with a peer that would pass it.
