@@ -117,7 +117,7 @@ pub struct Connections {
     pub by_state: Option<Vec<(String, u32)>>,
     /// By `application_name`; the most frequent first.
     pub by_application: Option<Vec<(String, u32)>>,
-    /// From the address that this session comes from: of this task, unless a pooler is between.
+    /// From this task's own address, where the server sees that.
     pub this_task: Option<u32>,
     /// Of these, by what they are doing.
     pub this_task_by_state: Option<Vec<(String, u32)>>,
@@ -314,9 +314,9 @@ pub struct TlsDetails {
 pub struct PoolStats {
     /// Never more than this.
     pub max: u32,
-    /// Open now.
+    /// Open now: the one that is kept, and those that were given up and have not left.
     pub size: u32,
-    /// Open and unused.
+    /// Of those, kept for the next check.
     pub idle: u32,
     /// Made since the start.
     pub created: u64,

@@ -110,18 +110,10 @@ impl Dialer {
     }
 
     /// Makes a TLS session on a connection.
-    pub async fn secure(
-        &self,
-        tls: &Tls,
-        host: &str,
-        stream: TcpStream,
-        deadline: Deadline,
-        trace: &mut Trace,
-    ) -> Result<Dialed, Failure> {
+    pub async fn handshake(&self, tls: &Tls, host: &str, stream: TcpStream) -> Result<Dialed, Failure> {
         // A final dot is for the resolver; no certificate has one.
         let host = host.strip_suffix('.').unwrap_or(host);
-        let handshake = tls.handshake(self.network.connectors(), host, stream);
-        let (session, details) = trace.phase(Phase::Tls, deadline, handshake).await?;
+        let (session, details) = tls.handshake(self.network.connectors(), host, stream).await?;
         Ok(Dialed { stream: Stream::tls(session), tls: Some(details) })
     }
 
@@ -135,7 +127,10 @@ impl Dialer {
     ) -> Result<Dialed, Failure> {
         let stream = self.connect(target, deadline, trace).await?;
         match tls {
-            Some(tls) => self.secure(tls, &target.host, stream, deadline, trace).await,
+            Some(tls) => {
+                let handshake = self.handshake(tls, &target.host, stream);
+                trace.phase(Phase::Tls, deadline, handshake).await
+            }
             None => Ok(Dialed { stream: Stream::plain(stream), tls: None }),
         }
     }

@@ -1,6 +1,7 @@
 //! A connection, with or without TLS, whose peer cannot make us keep more than we asked for.
 
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -49,6 +50,15 @@ impl Stream {
     /// The same, for a protocol whose answers have no more than so many bytes.
     pub fn with_answers_up_to(self, bytes: usize) -> Self {
         Self { answer_max: bytes, ..self }
+    }
+
+    /// The address at our end; `None` where it is not known any more.
+    pub fn local_address(&self) -> Option<SocketAddr> {
+        let socket = match &self.inner {
+            Inner::Plain(stream) => stream,
+            Inner::Tls(session) => session.get_ref().get_ref().get_ref().stream(),
+        };
+        socket.local_addr().ok()
     }
 
     /// The session's `tls-server-end-point` channel binding (RFC 5929), where there is a session.

@@ -31,6 +31,7 @@ use super::{GOODBYE, Probe};
 use crate::clock::{Deadline, Stopwatch};
 use crate::health::{Failure, FailureKind, Observation, Outcome, Phase, PoolStats};
 use crate::net::{Lead, Trace};
+pub(super) use places::Place;
 use places::{Places, Seated};
 
 /// What a protocol with sessions can do.
@@ -38,9 +39,10 @@ pub(super) trait Protocol: Send + 'static {
     /// A session.
     type Session: Session;
 
-    /// Makes a session: the phases up to and including `auth`.
+    /// Makes a session in this place: the phases up to and including `auth`.
     fn open(
         &mut self,
+        place: &Place,
         deadline: Deadline,
         trace: &mut Trace,
     ) -> impl Future<Output = Result<Self::Session, Failure>> + Send;
@@ -124,6 +126,7 @@ pub(super) struct Pooled<P: Protocol> {
     /// What sessions log in with, where its file may be asked for a newer one.
     password: Option<Password>,
     places: Places,
+    /// `max`, and what is counted up: `created` and `errors`.
     stats: PoolStats,
 }
 
@@ -184,7 +187,7 @@ impl<P: Protocol> Pooled<P> {
                 }
                 Err(Trouble::Answered(_)) => old = Some(kept),
                 Err(Trouble::Broken(failure)) => {
-                    self.cut(kept);
+                    self.give_up(kept);
                     if deadline.remaining().is_zero() {
                         return Err(failure);
                     }
@@ -194,10 +197,10 @@ impl<P: Protocol> Pooled<P> {
         }
         if self.keep.max == 1 {
             // There is room for one: the old one has to be gone before the new one comes.
-            self.dismiss(old.take());
+            Self::dismiss(old.take());
         }
         let result = self.renew(deadline, trace).await;
-        self.dismiss(old);
+        Self::dismiss(old);
         result.map_err(|failure| match before {
             // Both together tell more than either: the server went silent, and takes no new connection.
             Some(before) if before.kind == FailureKind::QueryTimeout => {
@@ -216,10 +219,9 @@ impl<P: Protocol> Pooled<P> {
             let what = "the connections of earlier checks have not left yet, and there may be no more";
             return Err(Failure::new(Phase::Connect, FailureKind::Timeout, what));
         };
-        let session = self.open(deadline, trace).await?;
+        let session = self.open(&place, deadline, trace).await?;
         let mut session = Seated::new(session, place, trace.address);
         self.stats.created += 1;
-        self.stats.size += 1;
         let asked = match self.protocol.ask(session.session(), deadline, trace).await {
             Ok(seen) => self.protocol.ask_more(session.session(), seen, deadline, trace).await,
             asked => asked,
@@ -234,19 +236,24 @@ impl<P: Protocol> Pooled<P> {
                 Err(failure)
             }
             Err(Trouble::Answered(failure)) => {
-                self.dismiss(Some(session));
+                Self::dismiss(Some(session));
                 Err(failure)
             }
             Err(Trouble::Broken(failure)) => {
-                self.cut(session);
+                self.give_up(session);
                 Err(failure)
             }
         }
     }
 
     /// Opens a session; where the password is refused and its file holds another one by now, with that.
-    async fn open(&mut self, deadline: Deadline, trace: &mut Trace) -> Result<P::Session, Failure> {
-        let refused = match self.protocol.open(deadline, trace).await {
+    async fn open(
+        &mut self,
+        place: &Place,
+        deadline: Deadline,
+        trace: &mut Trace,
+    ) -> Result<P::Session, Failure> {
+        let refused = match self.protocol.open(place, deadline, trace).await {
             Err(failure) if failure.kind == FailureKind::AuthFailed => failure,
             opened => return opened,
         };
@@ -255,7 +262,7 @@ impl<P: Protocol> Pooled<P> {
         let reread = tokio::time::timeout_at(deadline.instant(), password.reread()).await;
         let Ok(reread) = reread else { return Err(refused) };
         let refused = match reread {
-            Reread::Changed(_) => match self.protocol.open(deadline, trace).await {
+            Reread::Changed(_) => match self.protocol.open(place, deadline, trace).await {
                 Err(failure) if failure.kind == FailureKind::AuthFailed => failure,
                 opened => return opened,
             },
@@ -273,28 +280,23 @@ impl<P: Protocol> Pooled<P> {
     }
 
     /// Ends a session politely, without making the check wait for it: only the next new one does.
-    fn dismiss(&mut self, session: Option<Seated<P::Session>>) {
+    fn dismiss(session: Option<Seated<P::Session>>) {
         if let Some(session) = session {
-            self.ended();
             session.leave();
         }
     }
 
     /// Ends a session that is of no more use.
-    fn cut(&mut self, session: Seated<P::Session>) {
-        self.ended();
+    fn give_up(&mut self, session: Seated<P::Session>) {
         self.stats.errors += 1;
-        // To a server that comes to itself again, one that hung up while it was busy is worth a line in its log. So
-        // it is let finish, unless its place is needed.
-        match self.places.any_left() {
-            true => session.leave_within(self.keep.patience),
-            false => session.cut(),
-        }
+        session.give_up();
     }
 
-    fn ended(&mut self) {
-        self.stats.closed += 1;
-        self.stats.size = self.stats.size.saturating_sub(1);
+    /// The connections as they are now. One that says goodbye is as good as gone; one that was given up is not.
+    fn stats(&self) -> PoolStats {
+        let idle = u32::from(self.kept.is_some());
+        let size = idle + self.places.given_up();
+        PoolStats { size, idle, closed: self.stats.created.saturating_sub(size.into()), ..self.stats }
     }
 }
 
@@ -348,15 +350,14 @@ impl<P: Protocol> Probe for Pooled<P> {
     fn attempt<'a>(&'a mut self, deadline: Deadline, trace: &'a mut Trace) -> BoxFuture<'a, Outcome> {
         Box::pin(async move {
             let outcome = self.check(deadline, trace).await;
-            self.stats.idle = u32::from(self.kept.is_some());
-            trace.pool = Some(self.stats);
+            trace.pool = Some(self.stats());
             outcome
         })
     }
 
     fn close(mut self: Box<Self>) -> BoxFuture<'static, ()> {
         let kept = self.kept.take();
-        self.dismiss(kept);
+        Self::dismiss(kept);
         let gone = self.gone();
         Box::pin(async move {
             let _ = tokio::time::timeout(GOODBYE, gone).await;

@@ -27,7 +27,7 @@ use crate::health::{Details, Failure, FailureKind, Observation, Phase};
 use crate::net::{Dialer, Target, Trace};
 use crate::probe::GOODBYE;
 use crate::probe::password::Password;
-use crate::probe::pooled::{Keep, Pooled, Protocol, Trouble};
+use crate::probe::pooled::{Keep, Place, Pooled, Protocol, Session, Trouble};
 use facts::Facts;
 use failure::classify;
 use lag::Lag;
@@ -68,13 +68,18 @@ pub(super) struct Postgres {
 impl Protocol for Postgres {
     type Session = Connection;
 
-    async fn open(&mut self, deadline: Deadline, trace: &mut Trace) -> Result<Connection, Failure> {
-        let result = self.open_database(self.plan.database(), deadline, trace).await;
+    async fn open(
+        &mut self,
+        place: &Place,
+        deadline: Deadline,
+        trace: &mut Trace,
+    ) -> Result<Connection, Failure> {
+        let result = self.open_database(self.plan.database(), place, deadline, trace).await;
         let Err(missing) = result else { return result };
         if missing.kind != FailureKind::DatabaseMissing {
             return Err(missing);
         }
-        let there = self.databases(deadline).await;
+        let there = self.databases(place, deadline).await;
         Err(databases::told(missing, self.plan.database(), there.as_deref()))
     }
 
@@ -84,8 +89,7 @@ impl Protocol for Postgres {
         deadline: Deadline,
         trace: &mut Trace,
     ) -> Result<Observation, Trouble> {
-        let Facts { mut details, replay } = self.facts(session, deadline, trace).await?;
-        details.replication_lag = replay.and_then(|replay| self.lag.of(replay, trace.address));
+        let Facts { details, replay } = self.facts(session, deadline, trace).await?;
         let verdict = match session.role_changed(details.in_recovery) {
             // What counts is what the name leads to by now.
             true => Err(has_become(details.in_recovery)),
@@ -133,18 +137,23 @@ impl Postgres {
     async fn open_database(
         &self,
         database: &str,
+        place: &Place,
         deadline: Deadline,
         trace: &mut Trace,
     ) -> Result<Connection, Failure> {
-        let dialed = self.road.go(deadline, trace).await?;
+        let dialed = self.road.go(place, deadline, trace).await?;
         let encrypted = dialed.tls.is_some();
         let password = self.password.as_ref().map(Password::current);
         let (address, road) = (trace.address, Arc::clone(&self.road));
-        let log_in = async {
-            Connection::log_in(self.plan.user(), password.as_ref(), database, dialed, address, road)
-                .await
-                .map_err(|error| classify(Phase::Auth, &error, encrypted))
-        };
+        let log_in = Connection::log_in(self.plan.user(), password.as_ref(), database, dialed, address, road);
+        let log_in = place.see_through(log_in, |result| {
+            Box::pin(async {
+                if let Ok(connection) = result {
+                    connection.goodbye().await;
+                }
+            })
+        });
+        let log_in = async { log_in.await.map_err(|error| classify(Phase::Auth, &error, encrypted)) };
         trace.phase(Phase::Auth, deadline, log_in).await
     }
 
@@ -172,7 +181,9 @@ impl Postgres {
                     );
                     self.refused_all = Some((Stopwatch::start(), failure.message));
                 }
-                Ok(facts) => {
+                Ok(mut facts) => {
+                    facts.details.replication_lag =
+                        facts.replay.and_then(|replay| self.lag.of(replay, trace.address));
                     session.remember(facts.clone());
                     return Ok(facts);
                 }
@@ -209,7 +220,7 @@ impl Postgres {
                 return Err(Trouble::Broken(Failure { kind, hint: kind.hint().into(), ..failure }));
             }
         };
-        let Some(mut facts) = Facts::read(&rows) else {
+        let Some(mut facts) = Facts::read(&rows, session.local()) else {
             let message = "the server's answer about itself has not the expected columns";
             return Err(Trouble::Answered(Failure::new(Phase::Query, FailureKind::Protocol, message)));
         };
@@ -218,11 +229,11 @@ impl Postgres {
     }
 
     /// The databases that this role could connect to, asked for over a database that every server has.
-    async fn databases(&self, deadline: Deadline) -> Option<Vec<String>> {
+    async fn databases(&self, place: &Place, deadline: Deadline) -> Option<Vec<String>> {
         for common in databases::COMMON {
             // The failed attempt's own phases must not grow by what is asked on the side.
             let mut aside = Trace::default();
-            if let Ok(connection) = self.open_database(common, deadline, &mut aside).await {
+            if let Ok(connection) = self.open_database(common, place, deadline, &mut aside).await {
                 return databases::list(connection, deadline).await;
             }
         }

@@ -21,7 +21,7 @@ use judge::Evicted;
 
 use super::first_words::{FirstWords, Tongue};
 use super::password::Password;
-use super::pooled::{Keep, Pooled, Protocol, Session, Trouble};
+use super::pooled::{Keep, Place, Pooled, Protocol, Session, Trouble};
 use super::{cut_before_an_answer, tls};
 use crate::clock::{Deadline, Stopwatch};
 use crate::config::Secret;
@@ -152,7 +152,12 @@ impl Session for Connection {
 impl Protocol for Redis {
     type Session = Connection;
 
-    async fn open(&mut self, deadline: Deadline, trace: &mut Trace) -> Result<Connection, Failure> {
+    async fn open(
+        &mut self,
+        _: &Place,
+        deadline: Deadline,
+        trace: &mut Trace,
+    ) -> Result<Connection, Failure> {
         let dialed = self.dialer.dial(&self.target, self.tls.as_ref(), deadline, trace).await;
         let dialed = dialed.map_err(silent_in_tls)?;
         // Without credentials and names nothing is sent here: `AUTH` goes by itself, so that it can be timed

@@ -63,7 +63,7 @@ impl Session for Guest {
 impl Protocol for Fake {
     type Session = Guest;
 
-    async fn open(&mut self, _: Deadline, trace: &mut Trace) -> Result<Guest, Failure> {
+    async fn open(&mut self, _: &Place, _: Deadline, trace: &mut Trace) -> Result<Guest, Failure> {
         trace.new_connection = true;
         let mut peer = self.0.0.lock().unwrap();
         peer.here += 1;
@@ -182,19 +182,63 @@ async fn there_are_never_more_sessions_than_places_however_slowly_they_leave() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_silent_session_is_let_finish_where_there_is_room_for_another() {
-    let (mut pooled, shared) = pooled(2, 100);
+async fn what_is_given_up_leaves_in_its_own_time_and_counts_until_then() {
+    let (mut pooled, shared) = pooled(3, 100);
     attempt(&mut pooled).await.0.expect("well");
     answers(&shared, Answer::Silent);
     shared.0.lock().unwrap().lets_go = false;
     let (outcome, stats) = attempt(&mut pooled).await;
     assert!(outcome.is_err());
-    assert_eq!(stats.errors, 2, "the kept one and the new one");
-    settle().await;
-    // The new one took ten seconds to be given up: the first one's time was over then.
-    assert_eq!(peer(&shared).here, 1);
+    assert_eq!(
+        (stats.errors, stats.size, stats.idle, stats.closed),
+        (2, 2, 0, 0),
+        "the kept one and the new one"
+    );
+    // There is room for one more; when that needs its place, the last that was given up hurries.
+    for created in [3, 4] {
+        let (_, stats) = attempt(&mut pooled).await;
+        assert_eq!((u64::from(stats.size), stats.created, stats.closed), (3, created, created - 3));
+        assert_eq!(peer(&shared).here, 3);
+    }
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(
+        (peer(&shared).here, pooled.stats().size),
+        (0, 0),
+        "of a host that has vanished no answer comes"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_given_up_has_to_hurry_when_all_ends() {
+    let (mut pooled, shared) = pooled(2, 100);
+    answers(&shared, Answer::Silent);
+    shared.0.lock().unwrap().lets_go = false;
+    let _ = attempt(&mut pooled).await;
+    let waited = crate::clock::Stopwatch::start();
     pooled.gone().await;
     assert_eq!((peer(&shared).here, peer(&shared).goodbyes), (0, 0), "it was waited for, and in vain");
+    assert!(waited.elapsed() <= GOODBYE + Duration::from_millis(10));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_opening_that_nobody_waits_for_is_seen_through_in_its_place() {
+    let places = Places::new(1);
+    let (sender, done) = tokio::sync::oneshot::channel();
+    let place = places.take().await;
+    let opening =
+        place.see_through(async move { sender.send(()).ok() }, |_| Box::pin(std::future::ready(())));
+    drop((opening, place));
+    // The next one gets the place when it is over.
+    let (next, done) = tokio::join!(places.take(), done);
+    done.expect("it went on");
+    drop(next);
+
+    let place = places.take().await;
+    let never = place.see_through(std::future::pending::<()>(), |()| Box::pin(std::future::ready(())));
+    drop((never, place));
+    let waited = crate::clock::Stopwatch::start();
+    drop(places.take().await);
+    assert!(waited.elapsed() < GOODBYE, "its place was needed");
 }
 
 #[tokio::test(start_paused = true)]

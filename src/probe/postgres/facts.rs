@@ -4,6 +4,7 @@
 //! `pg_read_all_stats`) sees the sessions of its own role only; then what would be counted wrong is not told at all.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -36,7 +37,8 @@ SELECT current_setting('server_version'), pg_is_in_recovery(), current_setting('
     'receiving', (SELECT pid IS NOT NULL FROM pg_stat_get_wal_receiver()), \
     'has_received', pg_last_wal_receive_lsn() IS NOT NULL, \
     'caught_up', pg_last_wal_receive_lsn() <= pg_last_wal_replay_lsn(), \
-    'behind', extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp())) END; \
+    'behind', extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp())) END, \
+  host(inet_client_addr()); \
 SELECT state, application_name, client_addr = inet_client_addr(), count(*), \
   extract(epoch FROM max(clock_timestamp() - xact_start) FILTER (WHERE pid <> pg_backend_pid())) \
 FROM pg_stat_get_activity(NULL) WHERE backend_type = 'client backend' GROUP BY 1, 2, 3";
@@ -76,14 +78,15 @@ struct Group {
 }
 
 impl Facts {
-    /// From the answer to [`FEW`] or [`ALL`]; `None` where it is neither's.
-    pub(super) fn read(rows: &[SimpleQueryRow]) -> Option<Self> {
+    /// From the answer to [`FEW`] or [`ALL`], heard by a session of ours that comes from `local`; `None` where it is
+    /// neither's.
+    pub(super) fn read(rows: &[SimpleQueryRow], local: Option<IpAddr>) -> Option<Self> {
         let (server, groups) = rows.split_first()?;
         let groups = groups.iter().filter_map(|row| Group::read(&columns(row)));
-        Self::from(&columns(server), groups.collect())
+        Self::from(&columns(server), groups.collect(), local)
     }
 
-    fn from(columns: &[Option<&str>], groups: Vec<Group>) -> Option<Self> {
+    fn from(columns: &[Option<&str>], groups: Vec<Group>, local: Option<IpAddr>) -> Option<Self> {
         let column = |n: usize| columns.get(n).copied().flatten();
         let mut details = PostgresDetails {
             server_version: column(0)?.to_owned(),
@@ -102,6 +105,16 @@ impl Facts {
             details.connections = counted(&groups, limits);
             let oldest = groups.iter().filter_map(|group| group.transaction).max();
             details.longest_transaction = Some(oldest.unwrap_or_default());
+            let seen = column(11);
+            if !is_this_task(seen.and_then(|text| text.parse().ok()), local) {
+                details.connections.this_task = None;
+                details.connections.this_task_by_state = None;
+                let seen = seen.unwrap_or("a socket of its own host");
+                details.hidden = Some(format!(
+                    "the connections of this task are not told: to the server they come from {seen}, through a pooler, \
+                     a proxy or NAT"
+                ));
+            }
         } else {
             details.connections = limits;
             let why = "connections and the longest transaction are not told: this user sees its own sessions only; \
@@ -120,8 +133,16 @@ impl Facts {
     /// What [`FEW`] told, with the rest as it was told a moment ago.
     pub(super) fn with_the_rest_of(self, before: Self) -> Self {
         let PostgresDetails { server_version, in_recovery, read_only, database, user, .. } = self.details;
-        let details =
-            PostgresDetails { server_version, in_recovery, read_only, database, user, ..before.details };
+        let replication_lag = before.details.replication_lag.filter(|_| in_recovery);
+        let details = PostgresDetails {
+            server_version,
+            in_recovery,
+            read_only,
+            database,
+            user,
+            replication_lag,
+            ..before.details
+        };
         Self { details, replay: before.replay.filter(|_| in_recovery) }
     }
 }
@@ -139,6 +160,15 @@ impl Group {
             sessions: column(3)?.parse().ok()?,
             transaction: column(4).and_then(|text| seconds(text.parse().ok()?)),
         })
+    }
+}
+
+/// Whether the address that the server sees is that of this task. Who is reached by loopback, such as a pooler in the
+/// same task, goes on from there.
+fn is_this_task(seen: Option<IpAddr>, local: Option<IpAddr>) -> bool {
+    match (seen.map(|it| it.to_canonical()), local.map(|it| it.to_canonical())) {
+        (Some(seen), Some(local)) => seen == local || local.is_loopback(),
+        _ => false,
     }
 }
 
@@ -183,9 +213,11 @@ fn seconds(span: f64) -> Option<Duration> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use super::*;
 
-    const SERVER: [Option<&str>; 11] = [
+    const SERVER: [Option<&str>; 12] = [
         Some("16.4"),
         Some("t"),
         Some("on"),
@@ -197,7 +229,10 @@ mod tests {
         Some("2"),
         None,
         Some(r#"{"receiving" : true, "has_received" : true, "caught_up" : false, "behind" : -0.25}"#),
+        Some("10.0.1.5"),
     ];
+
+    const LOCAL: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 1, 5));
 
     const GROUPS: [[Option<&str>; 5]; 4] = [
         [Some("idle"), Some("api"), Some("t"), Some("4"), None],
@@ -213,7 +248,7 @@ mod tests {
     fn with(changed: usize, text: Option<&'static str>) -> Facts {
         let mut columns = SERVER;
         columns[changed] = text;
-        Facts::from(&columns, groups()).expect("facts")
+        Facts::from(&columns, groups(), Some(LOCAL)).expect("facts")
     }
 
     fn pairs(of: &[(&str, u32)]) -> Option<Vec<(String, u32)>> {
@@ -251,23 +286,50 @@ mod tests {
     }
 
     #[test]
+    fn connections_of_this_task_are_told_only_where_its_address_is_seen() {
+        for (seen, local, told) in [
+            (Some("10.0.1.5"), "10.0.1.5", true),
+            (Some("10.0.1.5"), "::ffff:10.0.1.5", true),
+            (Some("10.0.1.5"), "127.0.0.1", true),
+            (Some("10.0.1.5"), "10.0.1.6", false),
+            (None, "10.0.1.5", false),
+            (None, "127.0.0.1", false),
+        ] {
+            let mut columns = SERVER;
+            columns[11] = seen;
+            let facts = Facts::from(&columns, groups(), local.parse().ok()).expect("facts");
+            let connections = &facts.details.connections;
+            let shown = [connections.this_task.is_some(), connections.this_task_by_state.is_some()];
+            assert_eq!(shown, [told; 2], "{seen:?} {local}");
+            assert_eq!(
+                (connections.used, facts.details.hidden.is_none()),
+                (Some(10), told),
+                "{seen:?} {local}"
+            );
+        }
+    }
+
+    #[test]
     fn few_facts_are_facts_and_less_is_none() {
-        let few = Facts::from(&SERVER[..5], Vec::new()).expect("facts");
+        let few = Facts::from(&SERVER[..5], Vec::new(), Some(LOCAL)).expect("facts");
         assert_eq!((few.details.user.as_str(), few.replay), ("app", None));
         assert_eq!(few.details.connections, Connections::default());
-        assert!(Facts::from(&SERVER[..4], Vec::new()).is_none());
+        assert!(Facts::from(&SERVER[..4], Vec::new(), Some(LOCAL)).is_none());
         assert_eq!(with(10, None).replay, None, "a primary, or Aurora");
     }
 
     #[test]
     fn few_facts_go_with_the_rest_of_a_moment_ago() {
-        let before = with(2, Some("off"));
-        let few = Facts::from(&SERVER[..5], Vec::new()).expect("facts");
+        let mut before = with(2, Some("off"));
+        before.details.replication_lag = Some(Duration::from_secs(7));
+        let few = Facts::from(&SERVER[..5], Vec::new(), Some(LOCAL)).expect("facts");
         let both = few.clone().with_the_rest_of(before.clone());
         assert_eq!(both.details.connections, before.details.connections);
         assert!(both.details.read_only && both.replay.is_some(), "what is newer holds");
+        assert_eq!(both.details.replication_lag, before.details.replication_lag);
         let promoted = Facts { details: PostgresDetails { in_recovery: false, ..few.details }, replay: None };
-        assert_eq!(promoted.with_the_rest_of(before).replay, None);
+        let promoted = promoted.with_the_rest_of(before);
+        assert_eq!((promoted.replay, promoted.details.replication_lag), (None, None));
     }
 
     #[test]

@@ -1,14 +1,17 @@
 //! The way to a PostgreSQL server, up to where its protocol begins: a connection, and TLS as `sslmode` says.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use super::wire::Wire;
 use crate::clock::Deadline;
 use crate::config::plan::{PostgresPlan, SslMode};
 use crate::health::{Failure, FailureKind, Phase};
 use crate::net::{Dialed, Dialer, Stream, Target, Tls, Trace, Verification, connect};
+use crate::probe::pooled::Place;
 use crate::probe::shown;
 
 /// Where the server is, and how it is spoken to.
@@ -36,24 +39,36 @@ impl Road {
         }
     }
 
-    /// A stream to the server, wherever its name leads by now.
-    pub(super) async fn go(&self, deadline: Deadline, trace: &mut Trace) -> Result<Dialed, Failure> {
-        self.go_to(&self.target, deadline, trace).await
+    /// A stream to the server, wherever its name leads by now, for a session in this place.
+    pub(super) async fn go(
+        self: &Arc<Self>,
+        place: &Place,
+        deadline: Deadline,
+        trace: &mut Trace,
+    ) -> Result<Dialed, Failure> {
+        let stream = self.dialer.connect(&self.target, deadline, trace).await?;
+        if self.tls.is_none() {
+            return Ok(plain(stream));
+        }
+        let road = Arc::clone(self);
+        let secured = async move { road.secured(stream).await };
+        trace.phase(Phase::Tls, deadline, place.see_through(secured, |it| Box::pin(leave(it)))).await
     }
 
     /// A stream to the very server that a session was made with. It is no part of what a check went through.
     pub(super) async fn go_back(&self, to: SocketAddr, deadline: Deadline) -> Result<Dialed, Failure> {
-        self.go_to(&Target::new(&to.ip().to_string(), to.port()), deadline, &mut Trace::default()).await
+        let (target, mut aside) = (Target::new(&to.ip().to_string(), to.port()), Trace::default());
+        let stream = self.dialer.connect(&target, deadline, &mut aside).await?;
+        aside.phase(Phase::Tls, deadline, self.secured(stream)).await
     }
 
-    async fn go_to(&self, target: &Target, deadline: Deadline, trace: &mut Trace) -> Result<Dialed, Failure> {
-        let mut stream = self.dialer.connect(target, deadline, trace).await?;
-        let Some(tls) = &self.tls else { return Ok(Dialed { stream: Stream::plain(stream), tls: None }) };
-        let offered = trace.phase(Phase::Tls, deadline, request_tls(&mut stream)).await?;
-        match (offered, self.sslmode) {
+    /// Agrees on TLS, as `sslmode` says.
+    async fn secured(&self, mut stream: TcpStream) -> Result<Dialed, Failure> {
+        let Some(tls) = &self.tls else { return Ok(plain(stream)) };
+        match (request_tls(&mut stream).await?, self.sslmode) {
             // The certificate is for the name that was configured, whatever the address.
-            (true, _) => self.dialer.secure(tls, self.target.host(), stream, deadline, trace).await,
-            (false, SslMode::Prefer) => Ok(Dialed { stream: Stream::plain(stream), tls: None }),
+            (true, _) => self.dialer.handshake(tls, self.target.host(), stream).await,
+            (false, SslMode::Prefer) => Ok(plain(stream)),
             (false, mode) => {
                 let message = format!("the server does not offer TLS, and sslmode is {mode}");
                 let hint =
@@ -62,6 +77,17 @@ impl Road {
                 Err(Failure::new(Phase::Tls, FailureKind::TlsHandshake, message).with_hint(hint).lasting())
             }
         }
+    }
+}
+
+fn plain(stream: TcpStream) -> Dialed {
+    Dialed { stream: Stream::plain(stream), tls: None }
+}
+
+/// Leaves a server that waits for the start-up: it has nothing against that, unless bytes of its own stay unread.
+async fn leave(reached: Result<Dialed, Failure>) {
+    if let Ok(Dialed { stream, tls }) = reached {
+        let _ = Wire::new(stream, tls.as_ref()).shutdown().await;
     }
 }
 

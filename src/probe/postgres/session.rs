@@ -1,6 +1,6 @@
 //! One PostgreSQL session over the dialer's stream.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,6 +26,8 @@ pub(in crate::probe) struct Connection {
     driver: AbortOnDropHandle<()>,
     tls: Option<TlsDetails>,
     address: Option<SocketAddr>,
+    /// Our own address.
+    local: Option<IpAddr>,
     /// Whether the server was in recovery when it first told.
     was_replica: Option<bool>,
     /// When the server told all of itself, and what.
@@ -40,14 +42,14 @@ const SERVERS_SHARE: f64 = 0.9;
 
 impl Connection {
     /// Start-up and authentication.
-    pub(super) async fn log_in(
+    pub(super) fn log_in(
         user: &str,
         password: Option<&Secret>,
         database: &str,
         Dialed { stream, tls }: Dialed,
         address: Option<SocketAddr>,
         road: Arc<Road>,
-    ) -> Result<Self, Error> {
+    ) -> impl Future<Output = Result<Self, Error>> + Send + use<> {
         let mut config = Config::new();
         // Nothing else is sent at the start: poolers refuse parameters that they do not know.
         config
@@ -60,19 +62,37 @@ impl Connection {
         if let Some(password) = password {
             config.password(password.expose());
         }
-        let wire = Wire::new(stream, tls.as_ref());
-        let (client, connection) = config.connect_raw(wire, AgreedOn).await?;
-        let driver = tokio::spawn(async move {
-            // What ends the connection is told to whoever waits for an answer on it.
-            let _ = connection.await;
-        });
-        let driver = AbortOnDropHandle::new(driver);
-        Ok(Self { client, driver, tls, address, was_replica: None, told: None, asking: false, road })
+        let local = stream.local_address().map(|local| local.ip());
+        async move {
+            let wire = Wire::new(stream, tls.as_ref());
+            let (client, connection) = config.connect_raw(wire, AgreedOn).await?;
+            let driver = tokio::spawn(async move {
+                // What ends the connection is told to whoever waits for an answer on it.
+                let _ = connection.await;
+            });
+            let driver = AbortOnDropHandle::new(driver);
+            Ok(Self {
+                client,
+                driver,
+                tls,
+                address,
+                local,
+                was_replica: None,
+                told: None,
+                asking: false,
+                road,
+            })
+        }
     }
 
     /// The session's TLS.
     pub(super) fn tls(&self) -> Option<&TlsDetails> {
         self.tls.as_ref()
+    }
+
+    /// The address that this session comes from.
+    pub(super) fn local(&self) -> Option<IpAddr> {
+        self.local
     }
 
     /// Whether the server was of the other role when this session first asked.

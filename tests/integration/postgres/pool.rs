@@ -3,10 +3,11 @@
 use serde_json::{Value, json};
 
 use super::{plain, with_tls};
-use crate::support::agent::Signal;
+use crate::support::agent::{Agent, Signal};
 use crate::support::certs::certs;
 use crate::support::config::{Config, WELL, failure, on_postgres};
 use crate::support::postgres::Postgres;
+use crate::support::wait::eventually;
 
 /// The most sessions of `user` that the server had at a time, and how many in all, by its own log.
 fn sessions(server: &Postgres, user: &str) -> (usize, usize) {
@@ -65,6 +66,116 @@ async fn connections_are_kept_renewed_and_never_more_than_the_pool_may_have() {
     }
 }
 
+/// `pool` as the agent tells it, once what it says agrees with the sessions of `user` that the server shows: `kept`
+/// is idle there, and ours is idle here.
+async fn agreed(agent: &Agent, server: &Postgres, user: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+    let rows = format!(
+        "SELECT count(*), count(*) FILTER (WHERE state = 'idle') FROM pg_stat_activity \
+         WHERE application_name = 'sickbay' AND usename = '{user}'"
+    );
+    eventually(&format!("the pool of {user} to be as the server shows it"), || async {
+        // Whatever comes or goes in between is seen by one side alone: both are asked until neither moves.
+        let before = agent.dependency(user).await["pool"].clone();
+        let shown = server.sql(&rows).await;
+        let pool = agent.dependency(user).await["pool"].clone();
+        let told = ["size", "idle"].map(|field| pool[field].to_string());
+        let number = |field: &str| pool[field].as_u64().unwrap_or_default();
+        let adds_up = number("created") - number("closed") == number("size")
+            && number("size") - number("idle") == number("in_use")
+            && number("size") <= number("max");
+        match before == pool && shown[0] == told && adds_up && wanted(&pool) {
+            true => Ok(pool),
+            false => Err(format!("{pool}, and the server shows {shown:?}")),
+        }
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_pools_numbers_are_those_of_the_server_whatever_happens_to_it() {
+    let mut server = plain().await;
+    server.sql("CREATE ROLE kept LOGIN PASSWORD 'x'; CREATE ROLE renewed LOGIN PASSWORD 'x'").await;
+    let with = |name: &str, every: u32| {
+        let more = json!({"user": name, "password": "x", "reconnect_every": every, "interval": "500ms",
+                          "retry": {"attempts": 1}});
+        on_postgres(name, &server, more)
+    };
+    let config = Config::quick([with("kept", 10_000), with("renewed", 2)]);
+    let agent = config.agent().await;
+    let number = |pool: &Value, field: &str| pool[field].as_u64().expect("a number");
+
+    let steady = agreed(&agent, &server, "kept", |pool| pool["size"] == 1).await;
+    assert_eq!([number(&steady, "created"), number(&steady, "closed")], [1, 0], "{steady}");
+    let renewed = agreed(&agent, &server, "renewed", |pool| pool["created"].as_u64() >= Some(3)).await;
+    assert_eq!([number(&renewed, "size"), number(&renewed, "errors")], [1, 0], "{renewed}");
+    // In all that the server has seen.
+    let (_, all) = sessions(&server, "renewed");
+    assert!(all as u64 >= number(&renewed, "created"), "{all} and {renewed}");
+
+    let cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'sickbay'";
+    server.sql(cut).await;
+    let again = agreed(&agent, &server, "kept", |pool| pool["created"] == 2).await;
+    assert_eq!([number(&again, "closed"), number(&again, "errors")], [1, 1], "{again}");
+
+    server.stop().await;
+    let empty = |it: &Value| it["pool"]["size"] == 0 && it["status"] == "down";
+    for name in ["kept", "renewed"] {
+        let pool = agent.until_dependency(name, empty, "that none is left").await["pool"].clone();
+        assert_eq!(pool["created"], pool["closed"], "{name}: {pool}");
+    }
+    server.restart().await;
+    let back = agreed(&agent, &server, "kept", |pool| pool["size"] == 1).await;
+    assert_eq!([number(&back, "created"), number(&back, "closed")], [3, 2], "{back}");
+    agreed(&agent, &server, "renewed", |pool| pool["size"] == 1).await;
+}
+
+/// What a server says of a client that hung up on it.
+const NOISE: &[&str] = &[
+    "unexpected EOF",
+    "could not receive data",
+    "could not send data",
+    "connection to client lost",
+    "incomplete startup",
+    "could not accept SSL",
+    "SSL error",
+    "reset by peer",
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_hangs_for_a_while_has_nothing_to_complain_of_afterwards() {
+    let mut server = with_tls(&certs().good).await;
+    // With room for all that is given up meanwhile.
+    let with = |mode: &str, every: u32| {
+        let more = json!({"sslmode": mode, "reconnect_every": every, "pool": {"max": 5}, "interval": "1s",
+                          "timeout": "1s", "connect_timeout": "300ms", "retry": {"attempts": 1},
+                          "circuit": {"recovery_timeout": "2s"}});
+        on_postgres(&format!("{mode}-{every}"), &server, more)
+    };
+    let all = ["require-1", "require-10", "disable-1", "disable-10"];
+    let config =
+        Config::quick([with("require", 1), with("require", 10), with("disable", 1), with("disable", 10)]);
+    let mut agent = config.agent().await;
+    for name in all {
+        agent.until_dependency(name, |it| it["status"] == "up", "a check").await;
+    }
+    server.hang().await;
+    for name in all {
+        agent.until_dependency(name, |it| it["last_failure"].is_object(), "a failure").await;
+    }
+    server.wake();
+    for name in all {
+        let well = |it: &Value| it["status"] == "up" && it["pool"]["in_use"] == 0;
+        agent.until_dependency(name, well, "the end of what was given up").await;
+    }
+    agent.signal(Signal::TERM);
+    assert_eq!(agent.wait_exit().await.code(), Some(0), "{}", agent.output());
+    server.stop().await;
+    let log = server.log();
+    for noise in NOISE {
+        assert!(!log.contains(noise), "{noise}: {log}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_servers_log_tells_nothing_of_us_but_that_we_came_and_went() {
     let mut server = with_tls(&certs().good).await;
@@ -88,13 +199,7 @@ async fn the_servers_log_tells_nothing_of_us_but_that_we_came_and_went() {
     server.stop().await;
     let log = server.log();
     assert!(log.contains("application_name=sickbay"), "{log}");
-    for noise in [
-        "unexpected EOF",
-        "could not receive data",
-        "incomplete startup",
-        "could not accept SSL",
-        "reset by peer",
-    ] {
+    for noise in NOISE {
         assert!(!log.contains(noise), "{noise}: {log}");
     }
 }

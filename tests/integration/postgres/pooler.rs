@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::support::agent::Signal;
 use crate::support::certs::certs;
 use crate::support::config::{Config, WELL, check, failure, on_postgres, told};
-use crate::support::pgbouncer::{AWAY, LETS_IN, MISSING, PASSWORD, PgBouncer};
+use crate::support::pgbouncer::{AWAY, BY_SOCKET, LETS_IN, MISSING, PASSWORD, PgBouncer};
 use crate::support::postgres::{Postgres, PostgresOptions};
 use crate::support::wait::eventually;
 
@@ -59,6 +59,29 @@ async fn checks_share_one_session_of_the_server_and_leave_nothing_behind_in_it()
         _ => None,
     });
     assert_eq!(text.as_deref(), Some("0off"), "the same session, and none of our settings");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_connections_of_this_task_are_told_only_where_the_server_sees_its_address() {
+    let server = server(&[]).await;
+    let pooler = PgBouncer::start(&server, &[]).await;
+    let seen = check([
+        through("by-address", &pooler, &server, json!({})),
+        through("by-socket", &pooler, &server, json!({"database": BY_SOCKET})),
+    ])
+    .await;
+    let details = |name: &str| seen[name]["details"].clone();
+    assert_eq!((failure(&seen["by-address"]), failure(&seen["by-socket"])), (WELL, WELL), "{seen:#}");
+    assert_eq!(details("by-address")["hidden"], Value::Null, "the pooler is in this task: {seen:#}");
+    assert!(details("by-address")["connections"]["this_task"].as_u64() >= Some(1), "{seen:#}");
+    let counts = &details("by-socket")["connections"];
+    assert_eq!(
+        (&counts["this_task"], &counts["this_task_by_state"]),
+        (&Value::Null, &Value::Null),
+        "{counts}"
+    );
+    assert!(counts["used"].as_u64() >= Some(1), "the rest is told: {counts}");
+    assert!(details("by-socket")["hidden"].as_str().is_some_and(|it| it.contains("pooler")), "{seen:#}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
