@@ -2,6 +2,8 @@
 //! system's are some 140, which cost milliseconds to read and megabytes to keep.
 
 use std::collections::HashMap;
+use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -17,6 +19,9 @@ use crate::health::{Failure, FailureKind, Phase};
 /// replaced; but no sooner than this after the last time, however many dependencies fail.
 const RELOAD_AFTER: Duration = Duration::from_secs(2);
 
+/// The file of authorities for RDS, and that of a system, have this much; one with more takes more.
+const ROOM: usize = 256 * 1024;
+
 type Connector = tokio_native_tls::TlsConnector;
 
 /// The connectors of a process, by their settings. Copies share them.
@@ -26,9 +31,6 @@ pub struct Connectors(Arc<Shared>);
 #[derive(Debug, Default)]
 struct Shared {
     slots: Mutex<HashMap<Tls, Arc<Slot>>>,
-    /// Held while one is made of what was read: side by side, each would have memory of its own to parse in, and
-    /// keep it.
-    making: AsyncMutex<()>,
 }
 
 #[derive(Debug, Default)]
@@ -55,13 +57,15 @@ impl Connectors {
             let own = match tls.root_cert.clone() {
                 Some(path) => {
                     let alone = Arc::clone(&slot.reading).lock_owned().await;
-                    Some(aside(move || (read(&path), alone).0).await?)
+                    // The room to read into is from here, for the same reason as below.
+                    let room = Vec::with_capacity(ROOM);
+                    Some(aside(move || (read(&path, room), alone).0).await?)
                 }
                 None => None,
             };
-            let settings = tls.clone();
-            let _alone = self.0.making.lock().await;
-            let connector = aside(move || build(&settings, own.as_deref())).await?;
+            // Some milliseconds, and not aside: there glibc has a heap for each thread, and what parsing leaves free in
+            // that, nobody could use.
+            let connector = build(tls, own)?;
             Ok(Loaded { connector, since: Stopwatch::start() })
         };
         slot.loaded.get_or_try_init(load).await.map(|loaded| loaded.connector.clone())
@@ -90,12 +94,14 @@ async fn aside<T: Send + 'static>(
     tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(cannot_set_up(&error)))
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, Failure> {
-    std::fs::read(path).map_err(|error| unusable(path, &error.to_string()))
+fn read(path: &Path, mut room: Vec<u8>) -> Result<Vec<u8>, Failure> {
+    let read = File::open(path).and_then(|mut file| file.read_to_end(&mut room));
+    read.map_err(|error| unusable(path, &error.to_string()))?;
+    Ok(room)
 }
 
 /// The connector for these settings, and what their file holds where they name one.
-fn build(tls: &Tls, own: Option<&[u8]>) -> Result<Connector, Failure> {
+fn build(tls: &Tls, own: Option<Vec<u8>>) -> Result<Connector, Failure> {
     let mut builder = TlsConnector::builder();
     match tls.verification {
         Verification::Full => {}
@@ -111,7 +117,7 @@ fn build(tls: &Tls, own: Option<&[u8]>) -> Result<Connector, Failure> {
     }
     if let (Some(path), Some(pem)) = (&tls.root_cert, own) {
         builder.disable_built_in_roots(true);
-        for certificate in authorities(pem).map_err(|why| unusable(path, &why))? {
+        for certificate in authorities(&pem).map_err(|why| unusable(path, &why))? {
             builder.add_root_certificate(certificate);
         }
     }
