@@ -169,7 +169,7 @@ impl Http {
 
     fn unexpected_status(&self, status: u16, elsewhere: Option<&str>, body: &[u8]) -> Failure {
         let said = match (elsewhere, body) {
-            (Some(url), _) => format!("; it redirects to {url}"),
+            (Some(url), _) => format!("; it redirects to \"{url}\""),
             (None, []) => String::new(),
             (None, body) => format!(": \"{}\"", shown(body)),
         };

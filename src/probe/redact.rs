@@ -8,11 +8,16 @@
 //!
 //! A password of PostgreSQL or Redis that could be an ordinary word, as `postgres` is in many a test, is not looked for:
 //! it would be given away by the gap that it leaves in our own sentences. Their servers do not repeat passwords;
-//! where Redis could, in refusing an `AUTH` that it does not know, its words are not told.
+//! where Redis could, in refusing an `AUTH` that it does not know, its words are not told. An HTTP service may well
+//! repeat what it was sent: such a word is looked for in what it says, which stands in quotation marks, and there only.
 
 use std::collections::VecDeque;
 
+use base64::Engine as _;
+use base64::alphabet;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use futures_util::future::BoxFuture;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::Probe;
 use super::password::Password;
@@ -79,7 +84,7 @@ impl Discreet {
             self.rotated.pop_front();
         }
         let looked_for = (!ordinary(new.expose())).then_some(new.expose());
-        let secrets = Secrets::from(looked_for.into_iter());
+        let secrets = Secrets::from(looked_for, []);
         self.rotated.push_back((new, secrets));
     }
 
@@ -212,7 +217,11 @@ impl Probe for Discreet {
 }
 
 /// What must not be told, in every form in which it could turn up.
-struct Secrets(Vec<Secret>);
+struct Secrets {
+    everywhere: Vec<Secret>,
+    /// The same with those that could be words of our own sentences, where there are any.
+    in_quotes: Vec<Secret>,
+}
 
 impl Secrets {
     fn of(plan: &ProbePlan, from_files: &[Secret]) -> Self {
@@ -228,6 +237,7 @@ impl Secrets {
             .map(Secret::expose)
             .collect();
         secrets.extend(password.filter(|password| !ordinary(password.expose())).map(Secret::expose));
+        let mut sent = Vec::new();
         match plan {
             ProbePlan::Tcp(plan) => secrets.extend(plan.send().as_ref().map(Secret::expose)),
             ProbePlan::Http(plan) => {
@@ -239,41 +249,116 @@ impl Secrets {
                     let segments = url.path_segments().into_iter().flatten();
                     secrets.extend(segments.filter(|segment| segment.len() >= VALUE_MIN));
                 }
-                secrets.extend(plan.headers().iter().map(|(_, value)| value.expose()));
                 // Many services take a token in the query, so no part of it is shown.
                 let query = plan.url().query().unwrap_or_default();
                 secrets.push(query);
                 let values = query.split('&').filter_map(|pair| Some(pair.split_once('=')?.1));
                 secrets.extend(values.filter(|value| value.len() >= VALUE_MIN));
+                sent.extend(plan.headers().iter().flat_map(|(_, value)| parts_of_header(value.expose())));
             }
             ProbePlan::Postgres(_) | ProbePlan::Redis(_) | ProbePlan::Dns(_) => {}
         }
-        Self::from(secrets.into_iter())
+        Self::from(secrets, sent.iter().map(String::as_str))
     }
 
-    fn from<'a>(secrets: impl Iterator<Item = &'a str>) -> Self {
-        let mut forms: Vec<String> = secrets
-            // `Bearer abc` and `AUTH abc\r\n` hold a secret among other words.
-            .flat_map(|secret| std::iter::once(secret).chain(secret.split_whitespace()))
-            // Bytes are shown escaped.
-            .flat_map(|word| [word.to_owned(), word.as_bytes().escape_ascii().to_string()])
-            .filter(|form| form.len() >= WORD_MIN)
-            .collect();
-        // The longest first: what is part of another must not leave the rest of it behind.
-        forms.sort_unstable_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
-        forms.dedup();
-        Self(forms.into_iter().map(Secret::new).collect())
+    /// Of `secrets` that are hidden wherever they stand, and of those that an HTTP service was sent.
+    fn from<'a>(secrets: impl IntoIterator<Item = &'a str>, sent: impl IntoIterator<Item = &'a str>) -> Self {
+        let (mut in_quotes, unmistakable): (Vec<_>, Vec<_>) =
+            forms(sent).into_iter().partition(|form| ordinary(form));
+        let mut everywhere = forms(secrets);
+        everywhere.extend(unmistakable);
+        if !in_quotes.is_empty() {
+            in_quotes.extend(everywhere.iter().cloned());
+        }
+        Self { everywhere: hidden_in_order(everywhere), in_quotes: hidden_in_order(in_quotes) }
     }
 
     fn hide(&self, text: &str) -> String {
-        self.0.iter().fold(text.to_owned(), |text, secret| {
-            let whole = text.replace(secret.expose(), REDACTED);
-            hide_beginning(whole, secret.expose())
-        })
+        if self.in_quotes.is_empty() {
+            return hide_all(&self.everywhere, text);
+        }
+        let piece = |(n, piece): (usize, &str)| match n % 2 {
+            1 => hide_all(&self.in_quotes, piece),
+            _ => piece.to_owned(),
+        };
+        let text: String = at_quotation_marks(text).into_iter().enumerate().map(piece).collect();
+        hide_all(&self.everywhere, &text)
     }
 }
 
-/// Whether a password could be a word of our own sentences.
+/// A text in pieces: what stands before a quotation mark, behind it, behind the next one, and so on; each mark is at the
+/// end of its piece. Within a quotation, one that is escaped is a part of it.
+fn at_quotation_marks(text: &str) -> Vec<&str> {
+    let (mut within, mut escaped) = (false, false);
+    text.split_inclusive(|c| {
+        let mark = c == '"' && !escaped;
+        within ^= mark;
+        escaped = within && c == '\\' && !escaped;
+        mark
+    })
+    .collect()
+}
+
+/// What a header's value can turn up as: whole, in its parts, and decoded.
+fn parts_of_header(value: &str) -> Vec<String> {
+    let mut parts = vec![value.to_owned()];
+    // `session=abc; theme=dark`
+    let values = value.split(|c: char| c.is_whitespace() || "=;,\"".contains(c));
+    parts.extend(values.filter(|part| part.len() >= VALUE_MIN).map(str::to_owned));
+    if let Some(pair) = credentials(value) {
+        let (user, password) = pair.split_once(':').unwrap_or_default();
+        parts.extend([user, password].map(str::to_owned));
+        parts.push(pair);
+    }
+    parts
+}
+
+/// User and password of `Basic dXNlcjpwYXNzd29yZA==`, as RFC 7617 has them; what is no UTF-8 is escaped, as it is shown.
+fn credentials(value: &str) -> Option<String> {
+    const LENIENT: GeneralPurpose = GeneralPurpose::new(
+        &alphabet::STANDARD,
+        GeneralPurposeConfig::new()
+            .with_decode_padding_mode(DecodePaddingMode::Indifferent)
+            .with_decode_allow_trailing_bits(true),
+    );
+    let (scheme, encoded) = value.trim().split_once(char::is_whitespace)?;
+    let pair = LENIENT.decode(encoded.trim()).ok().filter(|_| scheme.eq_ignore_ascii_case("basic"))?;
+    Some(String::from_utf8(pair).unwrap_or_else(|error| error.as_bytes().escape_ascii().to_string()))
+}
+
+/// How these could turn up.
+fn forms<'a>(secrets: impl IntoIterator<Item = &'a str>) -> Vec<String> {
+    /// What RFC 3986 leaves as it is.
+    const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+    let words = secrets
+        .into_iter()
+        // `Bearer abc` and `AUTH abc\r\n` hold a secret among other words.
+        .flat_map(|secret| std::iter::once(secret).chain(secret.split_whitespace()));
+    words
+        // Bytes are shown escaped; and a service may lead elsewhere, to a URL that repeats them.
+        .flat_map(|word| {
+            let encoded = utf8_percent_encode(word, UNRESERVED).to_string();
+            [word.to_owned(), word.as_bytes().escape_ascii().to_string(), encoded]
+        })
+        .filter(|form| form.len() >= WORD_MIN)
+        .collect()
+}
+
+/// The longest first: what is part of another must not leave the rest of it behind.
+fn hidden_in_order(mut forms: Vec<String>) -> Vec<Secret> {
+    forms.sort_unstable_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
+    forms.dedup();
+    forms.into_iter().map(Secret::new).collect()
+}
+
+fn hide_all(secrets: &[Secret], text: &str) -> String {
+    secrets.iter().fold(text.to_owned(), |text, secret| {
+        let whole = text.replace(secret.expose(), REDACTED);
+        hide_beginning(whole, secret.expose())
+    })
+}
+
+/// Whether a secret could be a word of our own sentences.
 fn ordinary(password: &str) -> bool {
     password.chars().count() <= ORDINARY_MAX && password.chars().all(char::is_alphabetic)
 }
@@ -292,7 +377,7 @@ mod tests {
     use super::*;
 
     fn hidden(secrets: &[&str], text: &str) -> String {
-        Secrets::from(secrets.iter().copied()).hide(text)
+        Secrets::from(secrets.iter().copied(), []).hide(text)
     }
 
     #[test]
@@ -362,6 +447,51 @@ mod tests {
             file.path().display()
         );
         assert_eq!(hidden_for(&yaml, "GET /a%22long%20secret HTTP/1.1"), "GET /*** HTTP/1.1");
+    }
+
+    #[test]
+    fn what_an_http_service_repeats_of_the_credentials_is_hidden() {
+        let to = |url: &str, headers: &str| {
+            format!(
+                "dependencies: [{{name: x, kind: http, impact: none, url: '{url}', headers: {{{headers}}}}}]"
+            )
+        };
+        let said = |words: &str| format!("status 401, expected 200-299: \"{words}\"");
+        let in_url = to("http://bobby:hunter%3A22x@h/", "");
+        for (words, told) in [
+            ("login failed for bobby:hunter:22x", "login failed for ***"),
+            ("bobby is not hunter:22x", "*** is not ***"),
+            (r#"\"bobby\", \"hunter:22x\""#, r#"\"***\", \"***\""#),
+            ("see /bobby/hunter%3A22x", "see /***/***"),
+            ("user=bobby&password=hunter:2…", "user=***&password=***…"),
+        ] {
+            assert_eq!(hidden_for(&in_url, &said(words)), said(told));
+        }
+        // `bobby:hunter22x`, `bobby:caf\u{e9}-hunter` in Latin-1 and without padding, and what holds a secret in other ways.
+        for (header, words, told) in [
+            ("Authorization: 'Basic Ym9iYnk6aHVudGVyMjJ4'", "no bobby, no hunter22x", "no ***, no ***"),
+            ("authorization: 'basic Ym9iYnk6Y2Fm6S1odW50ZXI'", r"no caf\xe9-hunter", "no ***"),
+            ("Authorization: 'Bearer hunter22x'", "no hunter22x", "no ***"),
+            ("Cookie: 'a=b; session=hunter22x; c=d'", "no hunter22x", "no ***"),
+        ] {
+            assert_eq!(hidden_for(&to("http://h/", header), &said(words)), said(told), "{header}");
+        }
+    }
+
+    /// It would be given away by the gap in a sentence of ours, and by what it says if it were let through.
+    #[test]
+    fn an_ordinary_word_that_an_http_service_was_sent_is_hidden_in_its_words_only() {
+        let yaml = "dependencies: [{name: x, kind: http, impact: none, url: 'http://expected:status@h/'}]";
+        for (text, told) in [
+            (
+                r#"status 401, expected 200-299: "no \"status\" expected" as status"#,
+                r#"status 401, expected 200-299: "no \"***\" ***" as status"#,
+            ),
+            (r#"expected "a" in the body, received "status"#, r#"expected "a" in the body, received "***"#),
+            (r#"status: "expected:status", "b\\", status"#, r#"status: "***", "b\\", status"#),
+        ] {
+            assert_eq!(hidden_for(yaml, text), told);
+        }
     }
 
     /// Says what its password's file holds, each time after reading it again.

@@ -393,7 +393,7 @@ async fn a_redirection_is_told_without_what_may_be_secret_in_it() {
         let it = &seen[*name];
         assert_eq!(failure(it), ["query", "unexpected_status", status.to_string().as_str()], "{it:#}");
         let url = if expected.starts_with('/') { server.url(expected) } else { (*expected).to_owned() };
-        let expected = format!("status {status}, expected 200-299; it redirects to {url}");
+        let expected = format!("status {status}, expected 200-299; it redirects to \"{url}\"");
         assert_eq!(told(it, "message"), expected);
         assert!(told(it, "hint").starts_with("redirects are not followed"), "{it:#}");
     }

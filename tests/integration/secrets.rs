@@ -6,7 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD_NO_PAD;
+use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -124,6 +125,39 @@ async fn repeating(before: &'static str) -> Peer {
                 return;
             }
         }
+    })
+    .await
+}
+
+/// What RFC 3986 leaves as it is.
+const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// An HTTP service that reads who asks, and repeats what it read: in whole, in parts, in a redirection.
+async fn indiscreet_http() -> Peer {
+    Peer::start(|mut stream| async move {
+        let mut heard = [0; 4_096];
+        let Ok(length @ 1..) = stream.read(&mut heard).await else { return };
+        let request = String::from_utf8_lossy(&heard[..length]).into_owned();
+        let authorization = request.lines().find_map(|line| line.strip_prefix("authorization: "));
+        let (scheme, who) = authorization.and_then(|value| value.split_once(' ')).unwrap_or_default();
+        let who = match scheme {
+            "Basic" => String::from_utf8(STANDARD.decode(who).expect("Base64")).expect("UTF-8"),
+            _ => who.to_owned(),
+        };
+        let (user, password) = who.split_once(':').unwrap_or(("nobody", &who));
+        let said = match request.split_whitespace().nth(1).unwrap_or_default() {
+            "/whole" => format!("HTTP/1.1 401 No\r\n\r\nlogin failed for {who}"),
+            "/user" => format!("HTTP/1.1 401 No\r\n\r\nunknown user {user}"),
+            "/password" => format!("HTTP/1.1 401 No\r\n\r\nnot {password}"),
+            "/moved" => {
+                let encoded = utf8_percent_encode(password, UNRESERVED);
+                format!("HTTP/1.1 302 Found\r\nLocation: /{encoded}\r\n\r\n")
+            }
+            "/foreign" => format!("220 {password}\r\n"),
+            path => panic!("{path}"),
+        };
+        let _ = stream.write_all(said.as_bytes()).await;
+        let _ = stream.shutdown().await;
     })
     .await
 }
@@ -377,6 +411,43 @@ async fn no_secret_of_a_variable_or_a_file_gets_out() {
     run_everything(&arguments, &env, agent.address(), &mut shown).await;
     shown.add("the log", agent.output());
     shown.assert_no_secret();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_http_service_makes_of_the_credentials_stays_secret() {
+    let service = indiscreet_http().await;
+    let address = service.address();
+    let basic = STANDARD.encode(format!("user-{MARK}:{}", secret("basic")));
+    // What no sentence of ours could hold, and a word that one could.
+    let who = [
+        ("odd", format!("user-{MARK}:{MARK}%2Fpw@"), json!({})),
+        ("word", "squirrel:squirrels@".to_owned(), json!({})),
+        ("basic", String::new(), json!({"Authorization": format!("Basic {basic}")})),
+        ("bearer", String::new(), json!({"Authorization": format!("Bearer {MARK}-token")})),
+        ("bearer-word", String::new(), json!({"Authorization": "Bearer squirrel"})),
+    ];
+    let dependencies = who.iter().flat_map(|(name, user_info, headers)| {
+        ["whole", "user", "password", "moved", "foreign"].map(|path| {
+            let url = format!("http://{user_info}{address}/{path}");
+            on("http", &format!("{name}-{path}"), json!({"url": url, "headers": headers}))
+        })
+    });
+    let config = Config::quick(dependencies);
+    let arguments = ["--config", config.path()];
+    let env = Env::new().set("SICKBAY_LOG", "trace");
+    let agent = Agent::start_with(&arguments, &env).await;
+    let names = all_checked(&agent, &["unexpected_status", "protocol"]).await;
+    let mut shown = Shown::default();
+    ask_everything(&agent, &names, &mut shown).await;
+    run_everything(&arguments, &env, agent.address(), &mut shown).await;
+    shown.add("the log", agent.output());
+    for name in ["odd-whole", "word-whole", "basic-whole", "bearer-whole", "bearer-word-whole"] {
+        let said = agent.dependency(name).await["last_failure"]["message"].clone();
+        assert_eq!(said, "status 401, expected 200-299: \"login failed for ***\"", "{name}");
+    }
+    shown.assert_no_secret();
+    let word = shown.0.iter().find(|(_, text)| text.contains("squirrel"));
+    assert_eq!(word, None, "an ordinary word, too");
 }
 
 /// The mark is found in every form in which the tests look for it: a search that cannot find proves nothing.
