@@ -49,8 +49,11 @@ impl<'a> Substitution<'a> {
         Self { env, errors, left: Left(Cell::new(Some(MOST_TEXT))) }
     }
 
-    /// Substitutes in all scalars at and below `node`, which stands at `path`.
+    /// Substitutes in all scalars at and below `node`, which stands at `path`, where that has not been done.
     pub(super) fn substitute(&self, node: &mut Node, path: &Path) {
+        if std::mem::replace(&mut node.substituted, true) {
+            return;
+        }
         match &mut node.content {
             Content::Map(map) => {
                 for (key, value) in map {

@@ -27,6 +27,8 @@ pub(super) struct Node {
     pub(super) secret: bool,
     /// The secret file whose whole content it is, where it is that and nothing else.
     pub(super) file: Option<Arc<FilePath>>,
+    /// Whether its substitutions were made: what they came to is data, whatever it looks like.
+    pub(super) substituted: bool,
 }
 
 /// What a value is.
@@ -56,7 +58,7 @@ pub(super) enum Content {
 impl Node {
     /// A value of this layer.
     pub(super) fn new(content: Content, origin: &Origin) -> Self {
-        Self { content, origin: origin.clone(), secret: false, file: None }
+        Self { content, origin: origin.clone(), secret: false, file: None, substituted: false }
     }
 
     /// An untyped text of this layer.
