@@ -168,7 +168,7 @@ fn shown(plan: &Plan, show: &Show) -> String {
 /// A line per value: path, value, where it comes from.
 fn origins_table(plan: &Plan) -> String {
     let mut rows = Vec::new();
-    with_origins(plan, &mut |path, value, origin| {
+    plan.each_setting(|path, value, origin| {
         let style = if origin == "default" { FAINT } else { Style::new() };
         rows.push(vec![Cell::from(path), Cell::from(value.to_string()), Cell::styled(origin, style)]);
     });
@@ -178,34 +178,10 @@ fn origins_table(plan: &Plan) -> String {
 /// The same as an object: by path, value and origin.
 fn origins_json(plan: &Plan) -> Value {
     let mut settings = serde_json::Map::new();
-    with_origins(plan, &mut |path, value, origin| {
+    plan.each_setting(|path, value, origin| {
         settings.insert(path, json!({"value": value, "origin": origin}));
     });
     settings.into()
-}
-
-/// Calls `each` with the path, the value and the origin of every leaf, in order.
-fn with_origins(plan: &Plan, each: &mut impl FnMut(String, &Value, &str)) {
-    leaves(plan.effective(), String::new(), &mut |path, value| {
-        let origin = plan.origins().get(&path).map(String::as_str).unwrap_or_default();
-        each(path, value, origin);
-    });
-}
-
-/// Calls `each` with the path and the value of every leaf, in order. Dependencies go by their names.
-fn leaves(value: &Value, path: String, each: &mut impl FnMut(String, &Value)) {
-    let below = |key: &str| if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
-    match value {
-        Value::Object(map) if !map.is_empty() => {
-            map.iter().for_each(|(key, value)| leaves(value, below(key), each));
-        }
-        Value::Array(entries) if path == "dependencies" => {
-            for entry in entries {
-                leaves(entry, below(entry["name"].as_str().unwrap_or_default()), each);
-            }
-        }
-        leaf => each(path, leaf),
-    }
 }
 
 #[cfg(test)]

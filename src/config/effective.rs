@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 use super::bound::OFF;
 use super::duration::format_duration;
 use super::origin::Origin;
-use super::path::Path;
+use super::path::{Path, Step};
 use super::plan::{
     Expected, HttpPlan, LogPlan, Nameserver, PostgresPlan, PostgresWarnPlan, ProbePlan, QueryPlan, RedisPlan,
     ResolverPlan, ServerPlan, ServicePlan, TlsPlan,
@@ -43,8 +43,36 @@ pub(super) fn as_file(values: &Value) -> String {
 pub struct View {
     /// The values, in the shape of the YAML.
     pub(super) values: Value,
-    /// Where each comes from, by path.
+    /// Where each setting comes from, by its path.
     pub(super) origins: BTreeMap<String, String>,
+}
+
+/// Calls `each` with the path and the value of every setting, in order. Dependencies go by their names. A list is one
+/// setting, unless it is a list of maps.
+pub(super) fn settings<'a>(value: &'a Value, path: String, each: &mut impl FnMut(String, &'a Value)) {
+    match value {
+        Value::Object(map) if !map.is_empty() => {
+            map.iter().for_each(|(key, value)| settings(value, below(&path, key), each));
+        }
+        Value::Array(entries) if path == DEPENDENCIES => {
+            let name = |entry: &'a Value| entry["name"].as_str().unwrap_or_default();
+            entries.iter().for_each(|entry| settings(entry, below(&path, name(entry)), each));
+        }
+        Value::Array(list) if of_maps(list) => {
+            list.iter().enumerate().for_each(|(n, value)| settings(value, format!("{path}[{n}]"), each));
+        }
+        setting => each(path, setting),
+    }
+}
+
+const DEPENDENCIES: &str = "dependencies";
+
+fn below(path: &str, key: &str) -> String {
+    if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
+}
+
+fn of_maps(list: &[Value]) -> bool {
+    list.iter().any(Value::is_object)
 }
 
 /// The view of a plan in the making. `tree` is what its values came from.
@@ -82,51 +110,65 @@ pub(super) fn view(
             match value {
                 Value::Array(entries) => {
                     for (resolved, entry) in dependencies.iter().zip(entries) {
-                        cover.walk(entry, &Path::of(section).key(resolved.plan.policy.name.as_str()));
+                        let name = resolved.plan.policy.name.as_str();
+                        cover.walk(entry, &Path::of(section).key(name), below(section, name));
                     }
                 }
-                _ => cover.walk(value, &Path::of(section)),
+                _ => cover.walk(value, &Path::of(section), section.clone()),
             }
         }
     }
     for policy in dependencies.iter().map(|resolved| &resolved.plan.policy) {
         if let Some(reason) = &policy.disabled {
-            cover.origins.insert(format!("dependencies.{}.enabled", policy.name), reason.clone());
+            cover.origins.insert(format!("{DEPENDENCIES}.{}.enabled", policy.name), reason.clone());
         }
     }
     View { values, origins: cover.origins }
 }
 
-/// Goes over the leaves, asks the tree where each came from, and covers those from secret files.
+/// Goes over the settings, asks the tree where each came from, and covers those from secret files.
 struct Cover<'a> {
     tree: &'a Node,
     origins: BTreeMap<String, String>,
 }
 
-impl Cover<'_> {
-    fn walk(&mut self, value: &mut Value, path: &Path) {
+impl<'a> Cover<'a> {
+    /// `shown` is the path as the view has it: with the keys as they are, because the view shows them, too.
+    fn walk(&mut self, value: &mut Value, path: &Path, shown: String) {
         let source = self.source(path);
-        // Above its leaves, too: what is written in one piece (`url`, a list) may be shown in several.
-        if source.is_some_and(|node| node.secret) && !value.is_null() {
-            *value = json!(REDACTED);
-        }
+        // Above the settings, too: what is written in one piece (`url`, a list) may be shown in several.
+        self.cover(value, path);
         match value {
             Value::Object(map) if !map.is_empty() => {
-                map.iter_mut().for_each(|(key, value)| self.walk(value, &path.key(key)))
+                map.iter_mut().for_each(|(key, value)| self.walk(value, &path.key(key), below(&shown, key)));
             }
-            Value::Array(list) if !list.is_empty() => {
-                list.iter_mut().enumerate().for_each(|(n, value)| self.walk(value, &path.index(n)));
+            Value::Array(list) if of_maps(list) => {
+                let entries = list.iter_mut().enumerate();
+                entries.for_each(|(n, value)| self.walk(value, &path.index(n), format!("{shown}[{n}]")));
             }
-            _ => {
+            setting => {
+                let elements = setting.as_array_mut().into_iter().flatten().enumerate();
+                elements.for_each(|(n, value)| self.cover(value, &path.index(n)));
                 let origin = source.map_or(&Origin::Default, |node| &node.origin);
-                self.origins.insert(path.to_string(), origin.to_string());
+                self.origins.insert(shown, origin.to_string());
             }
         }
     }
 
-    /// What a value came from: what was said of it, or of the same field in `defaults`.
-    fn source(&self, path: &Path) -> Option<&Node> {
+    fn cover(&self, value: &mut Value, path: &Path) {
+        if self.source(path).is_some_and(|node| node.secret) && !value.is_null() {
+            *value = json!(REDACTED);
+        }
+    }
+
+    /// What a value came from: what was said of it, or of the same field in `defaults`; of a header that nobody wrote,
+    /// the URL that it was made of.
+    fn source(&self, path: &Path) -> Option<&'a Node> {
         let inherited = || match path.steps() {
+            [_, _, Step::Key(headers), _] if headers == "headers" => {
+                let url = path.steps()[..2].iter().cloned().chain([Step::Key("url".to_owned())]);
+                self.tree.get(&url.fold(Path::default(), |path, step| path.step(step)))
+            }
             [_, _, rest @ ..] if !rest.is_empty() => {
                 let field = rest.iter().fold(Path::of("defaults"), |path, step| path.step(step.clone()));
                 self.tree.get(&field)
@@ -256,7 +298,7 @@ fn postgres(plan: &PostgresPlan) -> Value {
     })
 }
 
-fn query(query: &QueryPlan) -> Value {
+pub(super) fn query(query: &QueryPlan) -> Value {
     let bound = |bound: Option<f64>| bound.map(number);
     json!({
         "name": query.name,

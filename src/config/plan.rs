@@ -85,7 +85,16 @@ impl Plan {
         effective::as_file(&self.view.values)
     }
 
-    /// Where each value of [`Self::effective`] comes from, by its path (`dependencies.database.port`):
+    /// Calls `each` with every setting of [`Self::effective`], in order: its path, its value, and where it comes from, as
+    /// [`Self::origins`] has it. A list is one setting, unless it is a list of maps.
+    pub fn each_setting(&self, mut each: impl FnMut(String, &serde_json::Value, &str)) {
+        effective::settings(&self.view.values, String::new(), &mut |path, value| {
+            let origin = self.view.origins.get(&path).map(String::as_str).unwrap_or_default();
+            each(path, value, origin);
+        });
+    }
+
+    /// Where each setting of [`Self::effective`] comes from, by its path (`dependencies.database.port`):
     /// `default`, `file production.yaml`, `variable DATABASE_PORT`, `flag --listen`. Of a dependency that is
     /// disabled, `enabled` has the reason.
     pub fn origins(&self) -> &BTreeMap<String, String> {

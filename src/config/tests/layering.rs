@@ -51,7 +51,7 @@ dependencies:
         ("dependencies.database.timeout", "file 2.yaml"),
         ("dependencies.database.circuit.failure_threshold", "default"),
         ("dependencies.extra.interval", "file 2.yaml"),
-        ("dependencies.extra.depends_on[0]", "file 2.yaml"),
+        ("dependencies.extra.depends_on", "file 2.yaml"),
         ("dependencies.mlflow.headers", "file 2.yaml"),
         ("dependencies.redis.enabled", "REDIS_HOST is not set"),
     ] {
@@ -61,6 +61,58 @@ dependencies:
             "{path}"
         );
     }
+}
+
+#[test]
+fn every_setting_has_an_origin() {
+    let plan = plan(
+        &["resolver: {nameservers: [127.0.0.1, '127.0.0.2:5353']}
+dependencies:
+  - {name: database, queries: [{name: a, sql: SELECT 1, expect: 1}, {name: b, sql: SELECT 2, min: 1, on_failure: warn}]}
+  - {name: r, kind: redis, impact: none, host: h, tls: true, depends_on: [t, w]}
+  - {name: t, kind: tcp, impact: none, host: h, port: 1}
+  - {name: w, kind: http, impact: none, url: 'http://u:p@h/', expect: {status: [200, 201-204]}, headers: {X~y.z: a}}
+  - {name: d, kind: dns, impact: none, query: n, nameservers: [127.0.0.1, system], expect: {addresses: [10.0.0.0/8]}}"],
+        &[("DATABASE_HOST", "h"), ("MLFLOW_TRACKING_URI", "http://u:p@h")],
+    );
+    let mut seen = std::collections::BTreeMap::new();
+    plan.each_setting(|path, value, origin| {
+        assert_ne!(origin, "", "{path}: {value}");
+        seen.insert(path, (value.to_string(), origin.rsplit('/').next().unwrap().to_owned()));
+    });
+    assert_eq!(seen.len(), plan.origins().len(), "and no origin is of nothing");
+    for (path, value, origin) in [
+        ("resolver.nameservers", r#"["127.0.0.1:53","127.0.0.2:5353"]"#, "1.yaml"),
+        ("dependencies.database.queries[0].expect", "1", "1.yaml"),
+        ("dependencies.database.queries[0].on_failure", r#""fail""#, "default"),
+        ("dependencies.database.queries[1].on_failure", r#""warn""#, "1.yaml"),
+        ("dependencies.redis.depends_on", "[]", "default"),
+        ("dependencies.r.depends_on", r#"["t","w"]"#, "1.yaml"),
+        ("dependencies.w.expect.status", r#"[200,"201-204"]"#, "1.yaml"),
+        ("dependencies.w.headers.X~y.z", r#""***""#, "1.yaml"),
+        ("dependencies.w.headers.Authorization", r#""***""#, "1.yaml"),
+        ("dependencies.mlflow.expect.status", r#"["200-299"]"#, "default"),
+        ("dependencies.mlflow.headers.Authorization", r#""***""#, "variable MLFLOW_TRACKING_URI"),
+        ("dependencies.d.nameservers", r#"["127.0.0.1:53","system"]"#, "1.yaml"),
+        ("dependencies.d.expect.addresses", r#"["10.0.0.0/8"]"#, "1.yaml"),
+    ] {
+        assert_eq!(seen.get(path), Some(&(value.to_owned(), origin.to_owned())), "{path}");
+    }
+}
+
+/// Names are substituted before all else is, and once like all else: what a variable holds is a text.
+#[test]
+fn a_name_is_substituted_once() {
+    let of =
+        |name: &str| format!("dependencies: [{{name: '{name}', kind: tcp, impact: none, host: h, port: 1}}]");
+    let named = plan(&[&of("a-${P}")], &[("P", "b")]);
+    assert!(named.origins()["dependencies.a-b.port"].ends_with("1.yaml"), "{:?}", named.origins());
+    let files = Files::new(&[&of("a-${P}")]);
+    let secret = files.add("secret", "hunter2x");
+    let refused = load(&files.sources(&[("P", &format!("${{file:{secret}}}"))])).unwrap_err().to_string();
+    assert!(refused.contains("is no name of a dependency") && !refused.contains("hunter2x"), "{refused}");
+    let dollars = errors(&[&of("a-$$${P}")], &[("P", "{Q}"), ("Q", "b")]);
+    assert!(dollars[0].contains("`a-${Q}` is no name of a dependency"), "{dollars:?}");
 }
 
 #[test]
