@@ -7,6 +7,7 @@
 use std::cell::RefCell;
 use std::fmt;
 
+use super::host;
 use super::locate::Source;
 use super::origin::Origin;
 use super::path::Path;
@@ -193,6 +194,7 @@ pub(super) fn quoted(text: &str) -> String {
 pub(super) fn quoted_address(text: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_.[]".contains(c);
     match text.rsplit_once(':') {
+        _ if host::has_a_zone(text) => shortened(text),
         Some((host, port)) if port.parse::<u16>().is_ok() && host.chars().all(plain) => shortened(text),
         _ => quoted(text),
     }
@@ -320,6 +322,7 @@ mod tests {
             assert!(!quoted_address(text).contains("hunter2"));
         }
         assert_eq!(quoted_address("db:80"), "`db:80`");
+        assert_eq!(quoted_address("[fe80::1%eth0]"), "`[fe80::1%eth0]`");
         assert_eq!(quoted_address("db password:80"), HIDDEN);
         assert_eq!(quoted("70000"), "`70000`");
         assert!(!quoted("https://u:hunter2@h").contains("hunter2"));

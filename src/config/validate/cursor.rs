@@ -205,8 +205,12 @@ impl<'a> Cursor<'a> {
             refuse("a URL and no host", "write its host alone");
         } else if value.starts_with('/') {
             refuse("a path and no host", "Unix sockets are not supported");
+        } else if host::has_a_zone(&value) {
+            refuse("an address with a zone identifier", host::NO_ZONES);
         } else if value.contains(':') {
             refuse("no host", "write the port into `port`");
+        } else if host::ends_in_a_number(&value) {
+            refuse("no IPv4 address, and no name ends in a number", "correct it");
         } else if !host::is_name(&value) {
             refuse("no host", "correct it");
         }

@@ -81,7 +81,8 @@ fn nameserver(text: &str, at: &Cursor<'_>) -> Option<Nameserver> {
     };
     if server.is_none() {
         let what = format!("{} is no name server", at.shown_address(text));
-        at.refuse(ConfigError::new(what).allowed("`system`, or an IP address with or without a port"));
+        let error = ConfigError::new(what).allowed("`system`, or an IP address with or without a port");
+        at.refuse(if host::has_a_zone(text) { error.advice(host::NO_ZONES) } else { error });
     }
     server
 }

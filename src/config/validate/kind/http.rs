@@ -13,6 +13,7 @@ use super::super::tls::tls;
 use super::{Asked, RawHttp, expected};
 use crate::config::Secret;
 use crate::config::errors::ConfigError;
+use crate::config::host;
 use crate::config::path::shown_key;
 use crate::config::plan::{HttpPlan, ProbePlan, TlsPlan, Verify};
 use crate::config::raw::{RawStatus, RawTls};
@@ -105,8 +106,17 @@ fn target(text: &str, at: &Cursor<'_>) -> Option<Url> {
         Err(url::ParseError::RelativeUrlWithoutBase) => {
             refuse("the URL has no scheme", "begin with `http://`")
         }
+        Err(url::ParseError::InvalidIpv6Address) if zoned(text) => {
+            refuse("the host of the URL has a zone identifier", host::NO_ZONES)
+        }
         Err(error) => refuse(&format!("the URL cannot be read: {error}"), "correct it"),
     }
+}
+
+/// Whether the address in brackets has a zone identifier; in a URL its `%` is written `%25`.
+fn zoned(url: &str) -> bool {
+    let address = url.split_once('[').and_then(|(_, rest)| rest.split_once(']'));
+    address.is_some_and(|(address, _)| host::has_a_zone(&address.replacen("%25", "%", 1)))
 }
 
 /// Moves user info out of a URL into what an `Authorization` header says.
