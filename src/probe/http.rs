@@ -27,6 +27,9 @@ use crate::net::{Dialer, Target, Tls, Trace, connect};
 /// The head of an answer may be so long; those of services are a hundredth of it.
 const HEAD_MAX: usize = 64 * 1024;
 
+/// And have so many lines; proxies refuse what has more than a hundred.
+const HEADERS_MAX: usize = 256;
+
 /// A body that nothing is expected of is waited for this long: the answer was judged by its status already.
 const BODY_PATIENCE: Duration = Duration::from_millis(100);
 
@@ -85,6 +88,7 @@ impl Http {
         let mut client = http1::Builder::new();
         let (mut sender, connection) = client
             .max_buf_size(HEAD_MAX)
+            .max_headers(HEADERS_MAX)
             .handshake(TokioIo::new(stream))
             .await
             .map_err(|error| failure(&error, words))?;
@@ -212,6 +216,8 @@ fn hint(status: u16) -> Option<&'static str> {
     })
 }
 
+const HEAD_TOO_LARGE: &str = "no client or proxy takes much more: look at the headers with `curl --head` for cookies or others that are added again and again";
+
 /// Where a redirection leads, without what may be a secret of it: user info, query and fragment.
 fn redirection(asked: &Url, response: &Response<Incoming>) -> Option<String> {
     const SHOWN: usize = 200;
@@ -268,10 +274,14 @@ fn failure(error: &hyper::Error, words: &FirstWords) -> Failure {
     if let Some(io) = connect::io_cause(error) {
         return connect::failure(Phase::Query, io);
     }
-    let (kind, message) = if error.is_parse_too_large() {
-        let message = format!("the head of the answer is longer than {} KiB", HEAD_MAX / 1024);
-        (FailureKind::Protocol, message)
-    } else if error.is_parse() {
+    if error.is_parse_too_large() {
+        let message = format!(
+            "the head of the answer is longer than {} KiB or has more than {HEADERS_MAX} headers",
+            HEAD_MAX / 1024
+        );
+        return Failure::new(Phase::Query, FailureKind::Protocol, message).with_hint(HEAD_TOO_LARGE);
+    }
+    let (kind, message) = if error.is_parse() {
         (FailureKind::Protocol, format!("what answers does not speak HTTP/1.1: {error}"))
     } else if error.is_incomplete_message() || error.is_closed() || error.is_canceled() {
         (FailureKind::ConnectReset, "the connection was closed before the answer was complete".to_owned())

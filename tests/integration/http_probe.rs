@@ -300,6 +300,30 @@ async fn servers_that_misbehave_are_told_and_bounded() {
     assert_eq!(seen["one-by-one"]["details"]["body_bytes"], 4);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_head_that_is_too_large_is_told_as_such() {
+    let with = |headers: usize, length: usize| {
+        let value = "x".repeat(length);
+        let answer = Answer::status(200);
+        (0..headers).fold(answer, |answer, n| answer.header(&format!("x-{n}"), &value))
+    };
+    let server = HttpServer::start(Answer::status(200)).await;
+    server.answer_at("/some", with(200, 10));
+    server.answer_at("/many", with(300, 10));
+    // The limit is looked at between two reads, each of which may take a good deal.
+    server.answer_at("/long", with(200, 10_000));
+    let names = ["some", "many", "long"];
+    let seen = check(names.map(|name| at(name, server.url(&format!("/{name}")), json!({})))).await;
+    assert_eq!(failure(&seen["some"]), WELL, "{seen:#}");
+    for name in ["many", "long"] {
+        let it = &seen[name];
+        assert_eq!(failure(it), ["query", "protocol", "-"], "{name}: {it:#}");
+        let message = "the head of the answer is longer than 64 KiB or has more than 256 headers";
+        assert_eq!(told(it, "message"), message, "{name}");
+        assert!(told(it, "hint").contains("look at the headers with `curl --head`"), "{name}: {it:#}");
+    }
+}
+
 /// What speaks first is told by what it says, however the connection ends: whether the answer or the end of the
 /// connection is seen first is chance.
 #[tokio::test(flavor = "multi_thread")]
