@@ -11,6 +11,7 @@ mod run;
 mod table;
 mod wait;
 
+use std::ffi::OsString;
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -157,13 +158,26 @@ pub fn main() -> ExitCode {
 /// which Docker and ECS allow no other failure than 1.
 fn usage(error: &clap::Error) -> ExitCode {
     let printed = error.print().and_then(|()| std::io::stdout().flush());
-    let healthcheck = std::env::args_os().skip(1).any(|argument| argument == "healthcheck");
-    let exit = match (error.exit_code(), healthcheck) {
+    let exit = match (error.exit_code(), is_healthcheck(std::env::args_os().skip(1))) {
         (0, _) => written(printed),
         (_, true) => Exit::NotWell,
         (_, false) => Exit::Unusable,
     };
     exit.into()
+}
+
+/// Whether these arguments, which could not be read, are the health check's: the first of them that is no option and no
+/// option's value is the command.
+fn is_healthcheck(mut arguments: impl Iterator<Item = OsString>) -> bool {
+    while let Some(argument) = arguments.next() {
+        match argument.to_str() {
+            // The one option of all commands.
+            Some("--config") => drop(arguments.next()),
+            Some(option) if option.starts_with('-') => {}
+            word => return word == Some("healthcheck"),
+        }
+    }
+    false
 }
 
 /// The environment. A variable whose name is not UTF-8 cannot be ours; one whose value is not may well be.

@@ -448,6 +448,19 @@ async fn misuse_is_told_with_what_is_allowed() {
     let output = sickbay(&["healthcheck", "--timeout", "10"]).await;
     assert_eq!(output.code, Some(1), "{output:?}");
     assert!(output.stderr.contains("a duration with its unit is allowed, such as 500ms"), "{output:?}");
+    for (arguments, code) in [
+        (&["healthcheck", "--bogus"][..], 1),
+        (&["--config", "check", "healthcheck", "--bogus"], 1),
+        (&["--config=check", "healthcheck", "--bogus"], 1),
+        (&["--bogus", "healthcheck"], 1),
+        // The word alone does not make it one.
+        (&["check", "healthcheck", "--bogus"], 2),
+        (&["--config", "healthcheck", "check", "--bogus"], 2),
+        (&["--config", "healthcheck"], 2),
+    ] {
+        let output = sickbay(arguments).await;
+        assert_eq!(output.code, Some(code), "{arguments:?}: {output:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
