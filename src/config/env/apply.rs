@@ -19,6 +19,11 @@ use crate::config::substitute::{self, Env};
 use crate::config::tree::{Content, Node};
 use crate::health::Kind;
 
+/// The kind that a variable can make of what is compiled in: `API_HEALTH_PATH` has the API asked by HTTP.
+pub(in crate::config) fn other_kind(dependency: &str) -> Option<Kind> {
+    (dependency == "api").then_some(Kind::Http)
+}
+
 /// What the environment says beside values.
 #[derive(Debug, Default)]
 pub(in crate::config) struct Said {

@@ -5,7 +5,7 @@
 mod apply;
 mod urls;
 
-pub(super) use apply::{Said, apply};
+pub(super) use apply::{Said, apply, other_kind};
 
 use crate::health::Kind;
 

@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::{DEFS, compiled_in};
 use crate::config::decode::fields;
+use crate::config::env::other_kind;
 use crate::config::raw::{RawChecking, RawDependency, RawDns, RawHttp, RawPostgres, RawRedis, RawTcp};
 use crate::health::Kind;
 
@@ -32,13 +33,20 @@ impl JsonSchema for Entry {
         let known = compiled_in["dependencies"].as_array().into_iter().flatten();
         let known: Vec<(&Value, &Value)> = known.map(|entry| (&entry["name"], &entry["kind"])).collect();
         for (name, kind) in &known {
-            let kind = kind.as_str().unwrap_or_default();
+            let (name, kind) = (name.as_str().unwrap_or_default(), kind.as_str().unwrap_or_default());
+            let mut holds = kind.to_owned();
+            if let Some(other) = other_kind(name) {
+                let definitions = generator.definitions_mut();
+                let schema = either([kind, other.as_str()], definitions);
+                definitions.insert(name.to_owned(), schema);
+                holds = name.to_owned();
+            }
             let condition = json!({
                 "properties": {"name": {"const": name}},
                 "required": ["name"],
                 "not": {"required": ["kind"]},
             });
-            rules.push(json!({"if": condition, "then": {"$ref": format!("{DEFS}{kind}")}}));
+            rules.push(json!({"if": condition, "then": {"$ref": format!("{DEFS}{holds}")}}));
         }
         let names: Vec<_> = known.iter().map(|(name, _)| name).collect();
         let own = json!({"pattern": NAME, "not": {"enum": names}});
@@ -74,9 +82,35 @@ fn of_kind(kind: Kind, generator: &mut SchemaGenerator) -> Value {
     json!({"type": "object", "properties": properties, "additionalProperties": false})
 }
 
+/// The fields of two kinds: what a file says of a dependency that a variable may make the other one. What does not fit
+/// the kind that it comes to is left out then, so both may stand side by side.
+fn either(kinds: [&str; 2], definitions: &Map<String, Value>) -> Value {
+    let [one, other] = kinds.map(|kind| (kind, &definitions[kind]["properties"]));
+    let mut properties = Map::new();
+    for (kind, fields) in [one, other] {
+        for name in fields.as_object().into_iter().flat_map(Map::keys) {
+            let same = |(kind, fields): (&str, &Value)| {
+                fields.get(name).map(|schema| (schema.clone(), json!({"$ref": field_path(kind, name)})))
+            };
+            let schema = match (same(one), same(other)) {
+                (Some((schema, first)), Some((other, second))) if schema != other => {
+                    json!({"anyOf": [first, second]})
+                }
+                _ => json!({"$ref": field_path(kind, name)}),
+            };
+            properties.entry(name).or_insert(schema);
+        }
+    }
+    json!({"type": "object", "properties": properties, "additionalProperties": false})
+}
+
 /// Points to a field of another definition.
 fn field(of: &str, name: &str) -> Value {
-    json!({"$ref": format!("{DEFS}{of}/properties/{name}")})
+    json!({"$ref": field_path(of, name)})
+}
+
+fn field_path(of: &str, name: &str) -> String {
+    format!("{DEFS}{of}/properties/{name}")
 }
 
 /// What [`DependencyName`](crate::health::DependencyName) allows.

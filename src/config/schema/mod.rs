@@ -147,7 +147,8 @@ fn allow_substitution(schema: &mut Map<String, Value>) {
     schema.insert("anyOf".to_owned(), json!([form, {"$ref": format!("{DEFS}{instead}")}]));
 }
 
-/// Adds the defaults that hold where nothing is said: in the sections, in what every dependency has, in each kind.
+/// Adds the defaults that hold where nothing is said: in the sections, in what every dependency has, in each kind,
+/// in each entry of its lists.
 fn set_defaults(schema: &mut Value) {
     let sections = compiled_in();
     for (section, name) in [
@@ -168,6 +169,12 @@ fn set_defaults(schema: &mut Value) {
         }
         set_defaults_of(schema, kind.as_str(), &defaults);
     }
+    let (query, required) = validate::granted_query();
+    let mut defaults = effective::query(&query);
+    for required in required {
+        defaults[required] = Value::Null;
+    }
+    set_defaults_of(schema, "query", &defaults);
     let tls = TlsPlan { verify: Verify::Full, root_cert: None };
     set_defaults_of(schema, "tls", &effective::tls(Some(&tls)));
 }

@@ -14,7 +14,7 @@ use crate::config::decode::fields;
 use crate::config::env::{Sets, VARIABLES};
 use crate::config::raw::{RawChecking, RawDependency};
 use crate::config::schema::schema;
-use crate::config::validate::granted;
+use crate::config::validate::{granted, granted_query};
 use crate::health::Kind;
 
 const PAGE: &str = "docs/configuration.md";
@@ -37,7 +37,8 @@ fn sections() -> Vec<(String, String)> {
     for kind in Kind::ALL {
         let common = [fields::<RawDependency>(), fields::<RawChecking>()].concat();
         let mut table = Table::new(&schema);
-        table.required = granted(*kind).missing;
+        table.required = granted(*kind).missing.into_iter().map(str::to_owned).collect();
+        table.required.extend(granted_query().1.map(|field| format!("queries[].{field}")));
         made.push((format!("fields of {kind}"), table.of(kind.as_str(), |field| !common.contains(&field))));
     }
     made.push(("fields of tls".to_owned(), Table::new(&schema).of("tls", |_| true)));
@@ -49,7 +50,7 @@ fn sections() -> Vec<(String, String)> {
 struct Table<'a> {
     schema: &'a Value,
     /// Those that have no default because somebody has to say them.
-    required: Vec<&'static str>,
+    required: Vec<String>,
     rows: String,
 }
 
@@ -61,7 +62,7 @@ impl<'a> Table<'a> {
 
     fn of(mut self, definition: &str, wanted: impl Fn(&str) -> bool) -> String {
         if definition == "dependency" {
-            self.required = vec!["name", "kind", "impact"];
+            self.required = ["name", "kind", "impact"].map(str::to_owned).into();
         }
         let definition = &self.schema["$defs"][definition];
         let forms = definition["anyOf"].as_array().into_iter().flatten().chain([definition]);
@@ -81,7 +82,7 @@ impl<'a> Table<'a> {
             return;
         }
         let default = match &property["default"] {
-            Value::Null if self.required.contains(&name) => "required".to_owned(),
+            Value::Null if self.required.iter().any(|required| required == name) => "required".to_owned(),
             Value::Null => "–".to_owned(),
             Value::String(text) => format!("`{text}`"),
             Value::Array(list) if list.iter().all(Value::is_string) => {

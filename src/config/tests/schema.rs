@@ -326,6 +326,36 @@ fn its_defaults_are_those_that_hold() {
     assert!(compared > 40, "{compared}");
 }
 
+/// A file need not say of what kind a dependency is that a variable makes another one.
+#[test]
+fn what_a_variable_makes_another_kind_may_have_the_fields_of_either() {
+    let (files, validator) = (Files::new(&[""]), validator());
+    for entry in [
+        json!({"name": "api", "port": 8080, "expect": {"status": [200]}}),
+        json!({"name": "api", "port": 8080, "method": "HEAD", "headers": {"X-Key": "a"}, "tls": true}),
+        json!({"name": "api", "port": 8080, "expect": "PONG"}),
+    ] {
+        let content = json!({"dependencies": [entry]});
+        fs::write(&files.names[0], content.to_string()).unwrap();
+        load(&files.sources(&[("API_HEALTH_PATH", "/health")])).unwrap_or_else(|errors| panic!("{errors}"));
+        assert!(validator.is_valid(&content), "{content}");
+    }
+}
+
+/// What holds of each query is shown in editors, too.
+#[test]
+fn fields_of_a_list_have_their_defaults() {
+    let plan = plan(
+        &["dependencies: [{name: database, host: h, queries: [{name: a, sql: SELECT 1, min: 1}]}]"],
+        &[],
+    );
+    let query = &plan.effective()["dependencies"][0]["queries"][0];
+    let schema = schema();
+    let default = |field: &str| schema.pointer(&format!("/$defs/query/properties/{field}/default"));
+    assert_eq!(default("on_failure"), Some(&query["on_failure"]));
+    assert_eq!((default("name"), default("sql")), (None, None), "these have to be written");
+}
+
 #[test]
 fn entries_need_what_is_not_compiled_in() {
     let validator = validator();
@@ -340,6 +370,7 @@ fn entries_need_what_is_not_compiled_in() {
     for fine in [
         json!({"name": "database", "port": 6432}),
         json!({"name": "api", "depends_on": []}),
+        json!({"name": "api", "send": "PING", "expect": "PONG"}),
         json!({"name": "mlflow", "url": "http://mlflow.internal/"}),
         json!({"name": "database", "kind": "tcp", "host": "db.internal", "port": 5432}),
         json!({"name": "x", "kind": "redis", "impact": "none", "host": "h", "tls": true}),
@@ -357,6 +388,10 @@ fn entries_need_what_is_not_compiled_in() {
         json!({"name": "database", "sslmod": "require"}),
         json!({"name": "database", "kind": "tcp", "sslmode": "require"}),
         json!({"name": "redis", "sslmode": "require"}),
+        json!({"name": "api", "sslmode": "require"}),
+        json!({"name": "api", "expect": {"statsu": [200]}}),
+        json!({"name": "api", "kind": "tcp", "expect": {"status": [200]}}),
+        json!({"name": "database", "expect": {"status": [200]}}),
         json!({"name": "x", "kind": "redis", "impact": "none", "host": "h", "port": "${PORT}0"}),
         json!({"name": "x", "kind": "redis", "impact": "none", "host": "h", "interval": "${N s"}),
     ] {

@@ -58,11 +58,11 @@ fn section(key: &str, entry: &Node, at: &Cursor<'_>) -> Section {
     }
     dependency.name.get_or_insert_with(|| key.to_owned());
     let kind = dependency.kind.map(|kind| match kind {
-        Kind::Postgres => RawKind::Postgres(rest(entry, path, &[], errors)),
-        Kind::Redis => RawKind::Redis(rest(entry, path, &[], errors)),
-        Kind::Dns => RawKind::Dns(rest(entry, path, &[], errors)),
-        Kind::Tcp => RawKind::Tcp(rest(entry, path, &[], errors)),
-        Kind::Http => RawKind::Http(rest(entry, path, &[], errors)),
+        Kind::Postgres => RawKind::Postgres(rest(entry, path, errors)),
+        Kind::Redis => RawKind::Redis(rest(entry, path, errors)),
+        Kind::Dns => RawKind::Dns(rest(entry, path, errors)),
+        Kind::Tcp => RawKind::Tcp(rest(entry, path, errors)),
+        Kind::Http => RawKind::Http(rest(entry, path, errors)),
     });
     Section { key: key.to_owned(), dependency, checking, kind }
 }
@@ -73,18 +73,13 @@ fn only<T: serde::de::DeserializeOwned>(entry: &Node) -> Node {
 }
 
 /// The fields of a kind: all that neither of the common structs has. What the kind does not have either is
-/// told here, where the names of all three are known; `not_yet` are those that it will have.
-fn rest<T: serde::de::DeserializeOwned + Default>(
-    entry: &Node,
-    path: &Path,
-    not_yet: &[&str],
-    errors: &Errors,
-) -> T {
+/// told here, where the names of all three are known.
+fn rest<T: serde::de::DeserializeOwned + Default>(entry: &Node, path: &Path, errors: &Errors) -> T {
     let own = fields::<T>();
     let common = [fields::<RawDependency>(), fields::<RawChecking>()].concat();
     let all = [own, &common].concat();
     for (key, node) in entry.map().into_iter().flatten().filter(|(key, _)| !all.contains(&key.as_str())) {
-        errors.push(unknown_key(key, &all, not_yet).at(path.key(key)).from(Some(node.origin.clone())));
+        errors.push(unknown_key(key, &all, &[]).at(path.key(key)).from(Some(node.origin.clone())));
     }
     decode(&mut filtered(entry, |key| own.contains(&key)), path, errors)
 }

@@ -9,6 +9,7 @@ mod postgres;
 mod redis;
 
 pub(super) use dns::nameservers;
+pub(in crate::config) use postgres::granted_query;
 
 use super::cursor::Cursor;
 use super::tls::tls;

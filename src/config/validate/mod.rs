@@ -12,7 +12,7 @@ mod tls;
 
 pub(super) use checking::Checking;
 pub(super) use dependency::Resolved;
-pub(super) use kind::granted;
+pub(super) use kind::{granted, granted_query};
 
 use std::net::SocketAddr;
 use std::time::Duration;

@@ -6,10 +6,12 @@ use std::time::Duration;
 use super::{Asked, RECONNECT_EVERY, host_of, said};
 use crate::config::bound::{Bound, resolved};
 use crate::config::duration::HumanDuration;
-use crate::config::errors::{ConfigError, quoted};
+use crate::config::errors::{ConfigError, Errors, quoted};
+use crate::config::origin::Origin;
 use crate::config::percent::Percent;
 use crate::config::plan::{OnFailure, PostgresPlan, PostgresWarnPlan, ProbePlan, QueryPlan, Role, SslMode};
 use crate::config::raw::{RawPostgres, RawPostgresWarn, RawQuery, RawQueryWarn};
+use crate::config::tree::{Content, Map, Node};
 use crate::config::validate::cursor::Cursor;
 use crate::config::validate::tls::root_cert;
 use crate::health::DependencyName;
@@ -68,6 +70,13 @@ fn queries(raw: Vec<RawQuery>, at: &Cursor<'_>) -> Vec<QueryPlan> {
     let mut names = BTreeSet::new();
     let queries = raw.into_iter().take(QUERIES_MAX).enumerate();
     queries.map(|(n, raw)| query(raw, &mut names, &at.index(n))).collect()
+}
+
+/// What holds of a query where nothing is said, and the fields that somebody has to say.
+pub(in crate::config) fn granted_query() -> (QueryPlan, [&'static str; 2]) {
+    let (nothing, errors) = (Node::new(Content::Map(Map::new()), &Origin::Default), Errors::default());
+    let plan = query(RawQuery::default(), &mut BTreeSet::new(), &Cursor::new(&nothing, &errors));
+    (plan, ["name", "sql"])
 }
 
 fn query(raw: RawQuery, names: &mut BTreeSet<String>, at: &Cursor<'_>) -> QueryPlan {
