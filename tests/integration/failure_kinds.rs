@@ -33,6 +33,67 @@ fn rows(docs: &str) -> Vec<Row<'_>> {
         .collect()
 }
 
+/// Code without its comments, and with one space where there is any.
+fn without_comments(code: &str) -> String {
+    let code = code.lines().map(|line| {
+        let outside = |at: usize| line[..at].replace("\\\"", "").matches('"').count() % 2 == 0;
+        let comment = line.match_indices("//").map(|(at, _)| at).find(|at| outside(*at));
+        &line[..comment.unwrap_or(line.len())]
+    });
+    code.flat_map(str::split_whitespace).collect::<Vec<_>>().join(" ")
+}
+
+/// Whether a test holds a failure to be of this kind: it compares what [`failure`] gives, and the kind stands where that
+/// has it, as in `["query", "KIND", "-"]`, in `["KIND", "ERR"]` where all are of one phase, or as `failure(it)[1]`; or it is
+/// the `kind` of a row, `("name", "KIND", …)`, that is compared as `["query", kind, code]`.
+fn expects(body: &str, kind: &str) -> bool {
+    const PHASES: [&str; 5] = ["dns", "connect", "tls", "auth", "query"];
+    let body = without_comments(body);
+    let compares = ["assert_eq!(failure(", "failure(it) == ", "failure(it)[1] == "];
+    let code = |after: &str| {
+        let code = after.strip_prefix(", \"").and_then(|after| after.split_once("\"]"));
+        code.is_some_and(|(code, _)| {
+            code == "-" || code.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit())
+        })
+    };
+    let rows = body.contains("for (name, kind, ") && body.contains("\", kind, ");
+    let begins_a_row = |before: &str| {
+        let name = before.strip_suffix("\", ").and_then(|before| before.rsplit_once("(\""));
+        rows && name.is_some_and(|(_, name)| !name.contains('"'))
+    };
+    let kind = format!("\"{kind}\"");
+    compares.iter().any(|compares| body.contains(compares))
+        && body.match_indices(&kind).any(|(at, _)| {
+            let (before, after) = (&body[..at], &body[at + kind.len()..]);
+            PHASES.iter().any(|phase| before.ends_with(&format!("[\"{phase}\", "))) && after.starts_with(", ")
+                || before.ends_with('[') && code(after)
+                || before.ends_with("failure(it)[1] == ")
+                || begins_a_row(before)
+        })
+}
+
+#[test]
+fn a_kind_is_expected_where_it_is_compared() {
+    let compared = "assert_eq!(failure(&seen[name]), expected);";
+    for (body, expected) in [
+        ("(\"a\", [\"query\", \"loading\", \"-\"])", true),
+        ("(\"a\", [\"query\",\n    \"loading\", code])", true),
+        ("(\"a\", [\"loading\", \"LOADING\"])", true),
+        ("until(|it| failure(it)[1] == \"loading\")", true),
+        ("for (name, kind, code) in [(\"a\", \"loading\", \"-\")] { [\"query\", kind, code] }", true),
+        ("for (name, kind, code) in [(\"loading\", \"x\", \"-\")] { [\"query\", kind, code] }", false),
+        ("for (name, kind, hint) in [(\"a\", \"loading\", \"-\")] {}", false),
+        ("// [\"query\", \"loading\", \"-\"]", false),
+        ("(\"http://\", 1) // [\"query\", \"loading\", \"-\"]", false),
+        ("told(&it, \"hint\").contains(\"loading\")", false),
+        ("[\"loading\", \"other\"].contains(&kind)", false),
+        ("json!({\"loading\": \"-\"})", false),
+    ] {
+        assert_eq!(expects(&format!("{body}\n{compared}"), "loading"), expected, "{body}");
+    }
+    assert!(!expects("let expected = [\"query\", \"loading\", \"-\"];", "loading"), "nothing is compared");
+}
+
 /// The body of a test, by `module::name`.
 fn body(sources: &Path, test: &str) -> Option<String> {
     let (module, name) = test.rsplit_once("::")?;
@@ -59,7 +120,7 @@ fn every_kind_is_in_the_docs_with_its_hint_and_a_test_that_produces_it() {
         for test in &row.tests {
             let body = body(&root.join("tests/integration"), test);
             let body = body.unwrap_or_else(|| panic!("{kind}: there is no test {test}"));
-            assert!(body.contains(&format!("\"{kind}\"")), "{test} does not speak of {kind}");
+            assert!(expects(&body, kind.as_str()), "{test} holds no failure to be {kind}");
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::agent::{Env, Running, Signal, run_cli};
+use crate::support::agent::{Env, Output, Running, Signal, run_cli};
 use crate::support::config::{Config, on, on_postgres, on_redis};
 use crate::support::http::{Answer, HttpServer};
 use crate::support::postgres::{Postgres, PostgresOptions};
@@ -16,8 +16,27 @@ fn port(name: &str, port: u16, impact: &str) -> Value {
 
 /// No check is cut short by this, and no test waits for it.
 const PATIENT: [&str; 3] = ["wait", "--timeout", "10m"];
-/// Time for a check or two, also on a machine that is busy.
-const IMPATIENT: [&str; 3] = ["wait", "--timeout", "3s"];
+/// For what is not awaited to its end by any test of what was met meanwhile.
+const IMPATIENT: [&str; 3] = ["wait", "--timeout", "1s"];
+
+/// Waits in vain, ever longer, until there was time enough for what is wanted: how long that takes is for the machine to
+/// say. Gives what was printed, and how long the wait was.
+async fn in_vain(
+    config: &Config,
+    more: &[&str],
+    mut enough: impl FnMut(&Output) -> bool,
+) -> (Output, String) {
+    let mut last = None;
+    for seconds in [1, 2, 4, 8, 16, 32] {
+        let timeout = format!("{seconds}s");
+        let output = config.run(&[&["wait", "--timeout", &timeout], more].concat()).await;
+        if enough(&output) {
+            return (output, timeout);
+        }
+        last = Some(output);
+    }
+    panic!("there is never time enough: {last:?}");
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn it_ends_once_all_that_is_critical_has_succeeded() {
@@ -75,11 +94,20 @@ async fn at_the_timeout_it_says_what_is_missing_and_why() {
         // Its one check is longer than the wait.
         on("http", "mute", json!({"url": mute.url("/"), "timeout": "10m", "connect_timeout": "10m"})),
     ]);
-    let output = config.run(&IMPATIENT).await;
+    // Both have been checked, and the third is being.
+    let mut asked = 0;
+    let mut met = |output: &Output| {
+        let before = std::mem::replace(&mut asked, mute.seen().len());
+        asked > before
+            && ["fine: up after ", "gone: connect_refused"].iter().all(|it| output.stderr.contains(it))
+    };
+    let (output, timeout) = in_vain(&config, &[], &mut met).await;
     assert_eq!((output.code, output.stdout.as_str()), (Some(1), ""), "{output:?}");
-    let (progress, told) =
-        output.stderr.split_once("error: not up after 3s: gone, mute").expect("what is missing");
-    assert!(progress.contains("fine: up after ") && !told.contains("fine"), "{output:?}");
+    let (_, told) = output
+        .stderr
+        .split_once(&format!("error: not up after {timeout}: gone, mute"))
+        .expect("what is missing");
+    assert!(!told.contains("fine"), "{output:?}");
     for part in [
         "gone: connect_refused (ECONNREFUSED) in phase connect at 127.0.0.1:",
         "connection refused\n  → ",
@@ -89,7 +117,7 @@ async fn at_the_timeout_it_says_what_is_missing_and_why() {
         assert!(told.contains(part), "{part}: {output:?}");
     }
 
-    let going_on = config.run(&[&IMPATIENT[..], &["--on-timeout", "continue"]].concat()).await;
+    let (going_on, _) = in_vain(&config, &["--on-timeout", "continue"], &mut met).await;
     assert_eq!(going_on.code, Some(0), "{going_on:?}");
     assert!(going_on.stderr.contains("warning: going on without gone, mute"), "{going_on:?}");
     assert!(going_on.stderr.contains("in phase connect"), "{going_on:?}");
@@ -122,9 +150,13 @@ async fn a_pair_is_up_with_one_of_it() {
             json!({"host": "127.0.0.1", "port": tcp::refused_port(), "fallback_of": "one", "impact": "none"}),
         ),
     ]);
-    let output = neither.run(&IMPATIENT).await;
+    let (output, timeout) = in_vain(&neither, &[], |output| {
+        ["one: connect_refused", "other: connect_refused"].iter().all(|it| output.stderr.contains(it))
+    })
+    .await;
     assert_eq!(output.code, Some(1), "{output:?}");
-    let (_, told) = output.stderr.split_once("error: not up after 3s: one\n").expect("what is missing");
+    let missing = format!("error: not up after {timeout}: one\n");
+    let (_, told) = output.stderr.split_once(&missing).expect("what is missing");
     assert!(told.contains("one: connect_refused") && told.contains("other: connect_refused"), "{output:?}");
 }
 
