@@ -341,6 +341,8 @@ pub struct ResolverStats {
     pub kept: u64,
     /// Look-ups refused because they would have waited too long.
     pub refused: u64,
+    /// Packets not sent because there was no room for them: repetitions of what was not answered.
+    pub withheld: u64,
 }
 
 #[cfg(test)]

@@ -39,7 +39,7 @@ const FAMILIES: [RecordType; 2] = [RecordType::A, RecordType::AAAA];
 pub struct Settings {
     /// The servers to ask; empty: those of `/etc/resolv.conf`. Its search list and `/etc/hosts` hold in either case.
     pub nameservers: Vec<SocketAddr>,
-    /// Packets sent to all of them per second, at most.
+    /// Packets sent to all of them within any second, at most.
     pub packets_per_second: NonZeroU32,
 }
 
@@ -106,8 +106,9 @@ impl Resolver {
             return Ok(found);
         }
         let (lookups, asked) = (loaded.lookups?, name.to_owned());
+        let packets = lookups.first_packets(FAMILIES.len());
         let ask = || async move { lookups.addresses(&asked).await };
-        system.answers.answer(name, &self.budget, ask).await
+        system.answers.answer(name, packets, &self.budget, ask).await
     }
 
     /// The records of one type: `A`, `AAAA`, `CNAME`, `SRV`, `TXT`. The answer is always a fresh one.

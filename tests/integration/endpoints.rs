@@ -126,7 +126,7 @@ async fn detailed_has_the_shape_of_the_contract_field_by_field() {
             "groups": {"live": group, "ready": group, "alb": group, "startup": group},
             "resolver": {
                 "packets": "integer", "shared": "integer", "waited": "integer", "waited_seconds": "number",
-                "kept": "integer", "refused": "integer",
+                "kept": "integer", "refused": "integer", "withheld": "integer",
             },
             "dependencies": "map",
         }),

@@ -43,12 +43,13 @@ struct Resolver {
     waited_seconds: f64,
     kept: u64,
     refused: u64,
+    withheld: u64,
 }
 
 impl From<ResolverStats> for Resolver {
     fn from(stats: ResolverStats) -> Self {
-        let ResolverStats { packets, shared, waited, waited_for, kept, refused } = stats;
-        Self { packets, shared, waited, waited_seconds: seconds(waited_for), kept, refused }
+        let ResolverStats { packets, shared, waited, waited_for, kept, refused, withheld } = stats;
+        Self { packets, shared, waited, waited_seconds: seconds(waited_for), kept, refused, withheld }
     }
 }
 

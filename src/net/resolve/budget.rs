@@ -1,107 +1,153 @@
 //! No more packets than a name server has room for.
 //!
 //! A VPC's resolver drops what comes beyond 1,024 packets a second from one network interface, and all containers
-//! of a task share one: what a sidecar sends too much, the API misses. So questions wait for their turn, and every
-//! packet is counted: the second address family, the second server, what is sent again for want of an answer.
+//! of a task share one: what a sidecar sends too much, the API misses; and most is sent when nobody answers. So no
+//! packet leaves without room for it, the repetitions that hickory decides on by itself included: within any second
+//! as many are sent as are allowed, and no more.
+//!
+//! A question books room for the packets that it begins with, and waits in line until there is some. What it sends
+//! beyond these, for want of an answer, is sent where there is room at that moment and nobody waits for it, and
+//! withheld where not. What was booked and not sent is given back.
 
+use std::collections::VecDeque;
+use std::future::Future;
 use std::num::NonZeroU32;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::clock::Clock;
+use tokio::sync::{Mutex as AsyncMutex, Notify};
+use tokio::time::timeout;
+
+use crate::clock::{Clock, Stopwatch};
 use crate::health::{Failure, FailureKind, Monotonic, Phase, ResolverStats};
 
-/// What was not used lately may be used at once, up to this long of the rate.
-const BURST: Duration = Duration::from_secs(1);
+/// In what time so many packets are sent at most, wherever it begins.
+const WINDOW: Duration = Duration::from_secs(1);
 
 /// A question that would have to wait longer than this is not asked: the check would end without knowing why.
 const WAIT_MAX: Duration = Duration::from_secs(5);
+
+tokio::task_local! {
+    /// What the question that is being asked has booked.
+    static ASKING: Arc<Booking>;
+}
 
 /// The packets of all look-ups of a process.
 #[derive(Debug)]
 pub(super) struct Budget {
     clock: Clock,
-    /// Packets per second.
+    /// Packets within [`WINDOW`].
     rate: NonZeroU32,
     state: Mutex<State>,
+    /// Held by the first in line. It is fair: who came first goes first.
+    line: AsyncMutex<()>,
+    /// Something that was booked was not needed.
+    given_back: Notify,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    /// Questions that were let through; each is one packet at least.
-    questions: Bucket,
-    /// Packets that were sent.
-    packets: Bucket,
+    /// When each packet of the last [`WINDOW`] was sent, oldest first.
+    sent: VecDeque<Monotonic>,
+    /// Packets that are booked and not sent yet.
+    booked: u32,
+    /// Packets of the questions that wait in line.
+    waiting: u32,
     stats: ResolverStats,
 }
 
-/// Lets a steady rate through, and after a pause a burst.
-#[derive(Debug, Default)]
-struct Bucket {
-    /// Until when the rate is used up; at most [`BURST`] in the past.
-    used_until: Monotonic,
-}
-
-impl Bucket {
-    fn wait(&self, now: Monotonic) -> Duration {
-        self.used_until.since(now)
+impl State {
+    /// How long until there is room for so many packets; `None` where there is.
+    fn wait(&mut self, packets: u32, rate: NonZeroU32, now: Monotonic) -> Option<Duration> {
+        while self.sent.front().is_some_and(|sent| now.since(*sent) >= WINDOW) {
+            self.sent.pop_front();
+        }
+        let sent = u32::try_from(self.sent.len()).unwrap_or(u32::MAX);
+        let taken = sent.saturating_add(self.booked).saturating_add(packets);
+        let last_in_the_way = taken.checked_sub(rate.get()).filter(|beyond| *beyond > 0)? - 1;
+        // What is only booked will be sent now or later, or given back, which is told.
+        let last_in_the_way = self.sent.get(last_in_the_way as usize).copied().unwrap_or(now);
+        Some((last_in_the_way + WINDOW).since(now))
     }
 
-    fn take(&mut self, span: Duration, now: Monotonic) {
-        let earliest = Monotonic::after_origin(now.since_origin().saturating_sub(BURST));
-        self.used_until = self.used_until.max(earliest) + span;
+    fn send(&mut self, now: Monotonic) {
+        self.sent.push_back(now);
+        self.stats.packets += 1;
     }
 }
 
 impl Budget {
     /// So many packets per second.
     pub(super) fn new(rate: NonZeroU32) -> Self {
-        Self { clock: Clock::start(), rate, state: Mutex::default() }
+        let clock = Clock::start();
+        Self { clock, rate, state: Mutex::default(), line: AsyncMutex::default(), given_back: Notify::new() }
     }
 
-    /// Waits until so many questions may be asked.
-    pub(super) async fn admit(&self, questions: u32) -> Result<(), Failure> {
-        let wait = self.reserve(questions)?;
-        if !wait.is_zero() {
-            tokio::time::sleep(wait).await;
-        }
+    /// Waits until so many packets may be sent, and books them. It is all that there is where more are wanted.
+    pub(super) async fn book(self: &Arc<Self>, packets: u32) -> Result<Arc<Booking>, Failure> {
+        let packets = packets.min(self.rate.get());
+        let place = {
+            let mut state = self.state();
+            if state.waiting == 0 && state.wait(packets, self.rate, self.clock.mono()).is_none() {
+                return Ok(self.booked(&mut state, packets));
+            }
+            let served_in_time = u64::from(self.rate.get()) * WAIT_MAX.as_secs();
+            if u64::from(state.waiting) + u64::from(packets) > served_in_time {
+                return Err(self.refused(&mut state));
+            }
+            state.waiting += packets;
+            Place { budget: self, packets, since: Stopwatch::start() }
+        };
+        let turn = async {
+            let _first = self.line.lock().await;
+            loop {
+                let wait = {
+                    let mut state = self.state();
+                    match state.wait(packets, self.rate, self.clock.mono()) {
+                        None => return self.booked(&mut state, packets),
+                        Some(wait) => wait,
+                    }
+                };
+                // However it ends, it is looked again.
+                let _ = timeout(wait, self.given_back.notified()).await;
+            }
+        };
+        let booked = timeout(WAIT_MAX, turn).await;
+        drop(place);
+        booked.map_err(|_| self.refused(&mut self.state()))
+    }
+
+    /// Waits until so many packets may be sent, and counts them as sent.
+    pub(super) async fn spend(self: Arc<Self>, packets: u32) -> Result<(), Failure> {
+        let booking = self.book(packets).await?;
+        while self.spend_one(&mut self.state(), &booking) {}
         Ok(())
     }
 
-    /// How long so many questions have to wait, for whom room is made.
-    fn reserve(&self, questions: u32) -> Result<Duration, Failure> {
-        let now = self.now();
+    /// Whether a packet may be sent now; it is counted then. What the question that is being asked has booked goes
+    /// first.
+    pub(super) fn may_send(&self) -> bool {
+        let asking = ASKING.try_with(Arc::clone).ok();
         let mut state = self.state();
-        let wait = state.questions.wait(now).max(state.packets.wait(now));
-        if wait > WAIT_MAX {
-            state.stats.refused += 1;
-            let rate = self.rate;
-            let message =
-                format!("not asked: the {rate} DNS packets a second that Sickbay allows itself are used up");
-            return Err(Failure::new(Phase::Dns, FailureKind::DnsTimeout, message)
-                .with_hint("check less often or fewer names, or raise `resolver.packets_per_second`; if name servers do not answer, repeated questions use it up"));
+        if asking.as_ref().is_some_and(|booking| self.spend_one(&mut state, booking)) {
+            return true;
         }
-        state.questions.take(self.span(questions), now);
-        if !wait.is_zero() {
-            state.stats.waited += 1;
-            state.stats.waited_for += wait;
+        let now = self.clock.mono();
+        let may = state.waiting == 0 && state.wait(1, self.rate, now).is_none();
+        if may {
+            state.send(now);
+        } else {
+            state.stats.withheld += 1;
+            asking.inspect(|booking| _ = booking.withheld.fetch_add(1, Ordering::Relaxed));
         }
-        Ok(wait)
+        may
     }
 
-    /// Packets were sent.
-    pub(super) fn sent(&self, packets: u32) {
-        let now = self.now();
+    /// Whether a question of so many packets would have to wait now.
+    pub(super) fn is_used_up(&self, packets: u32) -> bool {
         let mut state = self.state();
-        state.packets.take(self.span(packets), now);
-        state.stats.packets += u64::from(packets);
-    }
-
-    /// Whether a question would have to wait now.
-    pub(super) fn is_used_up(&self) -> bool {
-        let now = self.now();
-        let state = self.state();
-        !(state.questions.wait(now).is_zero() && state.packets.wait(now).is_zero())
+        state.waiting > 0 || state.wait(packets.min(self.rate.get()), self.rate, self.clock.mono()).is_some()
     }
 
     /// An answer was used again: while it was fresh, or for want of packets.
@@ -116,14 +162,34 @@ impl Budget {
         self.state().stats
     }
 
-    /// A reading of the clock that begins with a burst to be used: all dependencies are checked at the start.
-    fn now(&self) -> Monotonic {
-        self.clock.mono() + BURST
+    /// What is allowed, for messages.
+    pub(super) fn allowed(&self) -> String {
+        format!("the {} DNS packets a second that Sickbay allows itself are used up", self.rate)
     }
 
-    /// How long it takes to earn so many packets.
-    fn span(&self, packets: u32) -> Duration {
-        Duration::from_secs(1) * packets / self.rate.get()
+    fn booked(self: &Arc<Self>, state: &mut State, packets: u32) -> Arc<Booking> {
+        state.booked += packets;
+        let (left, withheld) = (AtomicU32::new(packets), AtomicU32::new(0));
+        Arc::new(Booking { budget: Arc::clone(self), left, withheld })
+    }
+
+    /// Whether a packet was left in the booking; it is sent then.
+    fn spend_one(&self, state: &mut State, booking: &Booking) -> bool {
+        // Changed under the lock of the state only, so that the two agree.
+        let left = booking.left.load(Ordering::Relaxed);
+        let spends = left > 0;
+        if spends {
+            booking.left.store(left - 1, Ordering::Relaxed);
+            state.booked -= 1;
+            state.send(self.clock.mono());
+        }
+        spends
+    }
+
+    fn refused(&self, state: &mut State) -> Failure {
+        state.stats.refused += 1;
+        Failure::new(Phase::Dns, FailureKind::DnsTimeout, format!("not asked: {}", self.allowed()))
+            .with_hint("check less often or fewer names, or raise `resolver.packets_per_second`; if name servers do not answer, repeated questions use it up")
     }
 
     /// Held for no await.
@@ -132,53 +198,178 @@ impl Budget {
     }
 }
 
+/// Room for packets of one question. Dropped, it gives back what was not sent.
+#[derive(Debug)]
+pub(super) struct Booking {
+    budget: Arc<Budget>,
+    left: AtomicU32,
+    withheld: AtomicU32,
+}
+
+impl Booking {
+    /// Asks: what is sent meanwhile is what was booked.
+    pub(super) async fn asking<F: Future>(self: &Arc<Self>, question: F) -> F::Output {
+        ASKING.scope(Arc::clone(self), question).await
+    }
+
+    /// Packets of this question that were not sent, because there was no room for them.
+    pub(super) fn withheld(&self) -> u32 {
+        self.withheld.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Booking {
+    fn drop(&mut self) {
+        let left = *self.left.get_mut();
+        if left > 0 {
+            self.budget.state().booked -= left;
+            self.budget.given_back.notify_one();
+        }
+    }
+}
+
+/// A place in line. Dropped, whoever has it waits no longer, in one way or another.
+struct Place<'a> {
+    budget: &'a Budget,
+    packets: u32,
+    since: Stopwatch,
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        let mut state = self.budget.state();
+        state.waiting -= self.packets;
+        state.stats.waited += 1;
+        state.stats.waited_for += self.since.elapsed();
+    }
+}
+
+#[cfg(test)]
+impl Budget {
+    /// Sends whatever may be sent.
+    pub(super) fn use_up(&self) {
+        while self.may_send() {}
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use futures_util::future;
+
     use super::*;
 
-    fn budget(rate: u32) -> Budget {
-        Budget::new(NonZeroU32::new(rate).unwrap())
+    fn budget(rate: u32) -> Arc<Budget> {
+        Arc::new(Budget::new(NonZeroU32::new(rate).unwrap()))
     }
 
-    fn millis(wait: Result<Duration, Failure>) -> u128 {
-        wait.unwrap().as_millis()
+    /// Books a packet, sends it, and tells after how long that was.
+    async fn question(budget: &Arc<Budget>, since: Stopwatch) -> u128 {
+        Arc::clone(budget).spend(1).await.unwrap();
+        since.elapsed().as_millis()
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_second_of_the_rate_goes_at_once_and_the_rest_waits_its_turn() {
+    async fn what_is_allowed_goes_at_once_and_the_rest_waits_its_turn() {
         let budget = budget(50);
-        for n in 0..51 {
-            assert!(!budget.is_used_up());
-            assert_eq!(millis(budget.reserve(1)), 0, "question {n}");
-        }
-        assert!(budget.is_used_up());
-        assert_eq!([(); 3].map(|()| millis(budget.reserve(1))), [20, 40, 60]);
-        tokio::time::advance(Duration::from_secs(60)).await;
-        assert_eq!((0..51).map(|_| millis(budget.reserve(1))).max(), Some(0));
-        assert_eq!(millis(budget.reserve(1)), 20);
+        let asked = |questions| {
+            let since = Stopwatch::start();
+            let budget = &budget;
+            future::join_all((0..questions).map(move |_| question(budget, since)))
+        };
+        assert!(!budget.is_used_up(50) && !budget.is_used_up(1_000), "no question is too large for ever");
+        let after = asked(120).await;
+        assert!(after[..50].iter().all(|after| *after == 0), "{after:?}");
+        assert!(after[50..100].iter().all(|after| (1_000..1_010).contains(after)), "{after:?}");
+        assert!(after[100..].iter().all(|after| (2_000..2_020).contains(after)), "{after:?}");
         let stats = budget.stats();
-        assert_eq!((stats.waited, stats.waited_for, stats.packets), (4, Duration::from_millis(140), 0));
+        assert_eq!((stats.packets, stats.waited, stats.refused), (120, 70, 0));
+        assert!((90.0..91.0).contains(&stats.waited_for.as_secs_f64()), "{stats:?}");
+        assert!(budget.is_used_up(31) && !budget.is_used_up(30));
+
+        tokio::time::advance(Duration::from_secs(60)).await;
+        let after = asked(51).await;
+        assert_eq!((after[49], after[50] >= 1_000), (0, true), "a pause earns one second and no more");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_is_sent_beyond_the_questions_is_waited_for_by_the_next() {
+    async fn what_nobody_booked_is_sent_only_where_there_is_room() {
         let budget = budget(10);
-        assert_eq!(millis(budget.reserve(1)), 0);
-        // One question, and sent again and again.
-        budget.sent(30);
-        assert_eq!(millis(budget.reserve(1)), 2_000);
-        assert_eq!(budget.stats().packets, 30);
+        let booking = budget.book(2).await.unwrap();
+        // Two that were booked, and eight repetitions; the rest has no room.
+        let sent = booking.asking(async { (0..30).filter(|_| budget.may_send()).count() }).await;
+        assert_eq!((sent, booking.withheld()), (10, 20));
+        let stats = budget.stats();
+        assert_eq!((stats.packets, stats.withheld), (10, 20));
+        let since = Stopwatch::start();
+        assert!(question(&budget, since).await >= 1_000, "the next waits until they are a second old");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_question_that_waits_goes_before_a_repetition() {
+        let budget = budget(10);
+        budget.use_up();
+        let since = Stopwatch::start();
+        let repeats = async {
+            loop {
+                if budget.may_send() {
+                    return since.elapsed().as_millis();
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        let (asked, repeated) =
+            tokio::join!(future::join_all((0..10).map(|_| question(&budget, since))), repeats);
+        assert!(asked.iter().all(|after| (1_000..1_010).contains(after)), "{asked:?}");
+        assert!(repeated >= 2_000, "{repeated}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_booked_and_not_sent_is_given_back_at_once() {
+        let budget = budget(10);
+        let booking = budget.book(10).await.unwrap();
+        assert!(budget.is_used_up(1));
+        let since = Stopwatch::start();
+        let later = async {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            assert!(booking.asking(async { budget.may_send() }).await);
+            drop(booking);
+        };
+        let (asked, ()) = tokio::join!(future::join_all((0..10).map(|_| question(&budget, since))), later);
+        assert!(asked[..9].iter().all(|after| *after == 100), "{asked:?}");
+        assert!(asked[9] >= 1_000, "nine were given back: {asked:?}");
+        assert_eq!(budget.stats().packets, 11);
     }
 
     #[tokio::test(start_paused = true)]
     async fn what_would_wait_too_long_is_refused_and_takes_no_room() {
         let budget = budget(10);
-        budget.sent(100);
-        let refused = budget.reserve(1).unwrap_err();
-        assert_eq!(refused.kind, FailureKind::DnsTimeout);
-        assert!(refused.message.contains("10 DNS packets a second"), "{refused}");
-        tokio::time::advance(Duration::from_secs(10)).await;
-        assert_eq!(millis(budget.reserve(1)), 0);
-        assert_eq!(budget.stats().refused, 1);
+        budget.use_up();
+        let since = Stopwatch::start();
+        let all = future::join_all((0..60).map(|_| Arc::clone(&budget).spend(1))).await;
+        let refused: Vec<_> = all.into_iter().filter_map(Result::err).collect();
+        assert_eq!(refused.len(), 10, "fifty have their turn within five seconds");
+        assert_eq!(refused[0].kind, FailureKind::DnsTimeout);
+        assert!(refused[0].message.contains("10 DNS packets a second"), "{}", refused[0]);
+        assert!(since.elapsed() <= WAIT_MAX + Duration::from_millis(100));
+        let stats = budget.stats();
+        assert_eq!((stats.refused, stats.packets), (10, 60));
+
+        // Who has booked all and sends nothing keeps the others waiting; and not for ever.
+        tokio::time::advance(WINDOW).await;
+        let _idle = budget.book(10).await.unwrap();
+        let since = Stopwatch::start();
+        budget.book(1).await.unwrap_err();
+        assert_eq!(since.elapsed().as_secs(), WAIT_MAX.as_secs());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_leaves_the_line_holds_up_nobody() {
+        let budget = budget(10);
+        budget.use_up();
+        let since = Stopwatch::start();
+        let gone = timeout(Duration::from_millis(500), budget.book(10));
+        let (gone, after) = tokio::join!(gone, question(&budget, since));
+        assert!(gone.is_err() && (1_000..1_010).contains(&after), "{after}");
+        assert_eq!(budget.stats().waited, 2);
     }
 }

@@ -31,6 +31,8 @@ pub(super) struct Lookups {
     resolver: Resolver<Metered>,
     cut: CutAnswers,
     budget: Arc<Budget>,
+    /// Servers that a question is sent to at once; others are asked where these cannot answer.
+    at_once: usize,
     /// Suffixes that a short name is tried with.
     pub(super) search: Vec<Name>,
     /// A name with fewer dots than this is short.
@@ -41,6 +43,8 @@ pub(super) struct Lookups {
 struct Unanswered {
     name: Name,
     error: NetError,
+    /// Packets that were not sent for it, because there was no room for them.
+    withheld: u32,
 }
 
 impl Lookups {
@@ -55,6 +59,7 @@ impl Lookups {
             search => search.to_vec(),
         };
         let ndots = options.ndots;
+        let at_once = config.name_servers().len().min(options.num_concurrent_reqs).max(1);
         options.cache_size = 0;
         options.timeout = options.timeout.min(RETRANSMIT);
         options.use_hosts_file = ResolveHosts::Never;
@@ -66,12 +71,17 @@ impl Lookups {
         let resolver = builder.with_options(options).build().map_err(|error| {
             Failure::new(Phase::Dns, FailureKind::Internal, format!("the resolver cannot be made: {error}"))
         })?;
-        Ok(Self { resolver, cut, budget, search, ndots })
+        Ok(Self { resolver, cut, budget, at_once, search, ndots })
+    }
+
+    /// The packets that so many questions, asked at the same time, begin with.
+    pub(super) fn first_packets(&self, questions: usize) -> u32 {
+        u32::try_from(questions * self.at_once).unwrap_or(u32::MAX)
     }
 
     /// The addresses of a name, found by the search list.
     pub(super) async fn addresses(&self, name: &str) -> Result<Records, Failure> {
-        self.by_search(name, "address", 2, |name| self.both_families(name)).await
+        self.by_search(name, "address", FAMILIES.len(), |name| self.both_families(name)).await
     }
 
     /// The records of one type, found by the search list.
@@ -91,7 +101,7 @@ impl Lookups {
         &self,
         name: &str,
         what: &str,
-        questions: u32,
+        questions: usize,
         ask: impl Fn(Name) -> F,
     ) -> Result<Records, Failure>
     where
@@ -99,13 +109,16 @@ impl Lookups {
     {
         let mut first: Option<Unanswered> = None;
         for candidate in self.candidates(name)? {
-            self.budget.admit(questions).await?;
+            let booking = self.budget.book(self.first_packets(questions)).await?;
             let cut_before = self.cut.count();
-            let error = match ask(candidate.clone()).await {
+            let error = match booking.asking(ask(candidate.clone())).await {
                 Ok(found) if found.data.is_empty() => return Err(no_data(name, what)),
                 Ok(found) => return Ok(found),
                 Err(error) => error,
             };
+            if let Some(refused) = refused(&error) {
+                return Err(refused.clone());
+            }
             // What does not answer for one suffix does not for the next one either, and each takes seconds.
             let silent = matches!(error, NetError::Timeout);
             if self.cut.count() != cut_before
@@ -114,22 +127,36 @@ impl Lookups {
                 return Err(failure);
             }
             if first.as_ref().is_none_or(|first| rank(&error) > rank(&first.error)) {
-                first = Some(Unanswered { name: candidate, error });
+                first = Some(Unanswered { name: candidate, error, withheld: booking.withheld() });
             }
             if silent {
                 break;
             }
         }
         Err(match first {
-            Some(Unanswered { name: asked, error }) if rank(&error) == NO_DATA && what != ALIAS => {
-                match self.records_of(asked.clone(), RecordType::CNAME).await {
-                    Ok(Records { data, .. }) if !data.is_empty() => leads_nowhere(name, &data, what),
-                    _ => failure(name, &asked, what, &error),
+            Some(Unanswered { name: asked, error, .. }) if rank(&error) == NO_DATA && what != ALIAS => {
+                match self.alias(asked.clone()).await {
+                    Some(target) => leads_nowhere(name, &target, what),
+                    None => failure(name, &asked, what, &error),
                 }
             }
-            Some(Unanswered { name: asked, error }) => failure(name, &asked, what, &error),
+            Some(Unanswered { name: asked, error: NetError::Timeout, withheld }) if withheld > 0 => {
+                let silent = failure(name, &asked, what, &NetError::Timeout);
+                let why = self.budget.allowed();
+                let message =
+                    format!("{}; {withheld} repetition(s) were not sent, because {why}", silent.message);
+                Failure { message, ..silent }
+            }
+            Some(Unanswered { name: asked, error, .. }) => failure(name, &asked, what, &error),
             None => Failure::new(Phase::Dns, FailureKind::Internal, format!("{name} was not asked for")),
         })
+    }
+
+    /// What a name is an alias of, where that can be had.
+    async fn alias(&self, name: Name) -> Option<Vec<String>> {
+        let booking = self.budget.book(self.first_packets(1)).await.ok()?;
+        let found = booking.asking(self.records_of(name, RecordType::CNAME)).await.ok()?;
+        (!found.data.is_empty()).then_some(found.data)
     }
 
     fn candidates(&self, name: &str) -> Result<Vec<Name>, Failure> {
@@ -192,6 +219,12 @@ fn rank(error: &NetError) -> u8 {
         NetError::Timeout => 3,
         _ => 2,
     }
+}
+
+/// Why a question was not asked over TCP, where that is the error.
+fn refused(error: &NetError) -> Option<&Failure> {
+    let NetError::Io(error) = error else { return None };
+    error.get_ref()?.downcast_ref()
 }
 
 /// What an error means. `name` is what was wanted, `asked` what was asked for in the end.

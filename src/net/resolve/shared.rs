@@ -55,11 +55,12 @@ impl Question {
 }
 
 impl SharedAnswers {
-    /// The answer for a name: one that is there, one that is under way, or what comes of `ask`. The question goes
-    /// on when who asked it has no time left, for those who come after.
+    /// The answer for a name: one that is there, one that is under way, or what comes of `ask`, which begins with
+    /// so many `packets`. The question goes on when who asked it has no time left, for those who come after.
     pub(super) async fn answer<F>(
         self: &Arc<Self>,
         name: &str,
+        packets: u32,
         budget: &Budget,
         ask: impl FnOnce() -> F,
     ) -> Result<Records, Failure>
@@ -75,7 +76,7 @@ impl SharedAnswers {
                 Arc::clone(question)
             } else if let Some((found, since)) = &slot.good
                 && since.elapsed() < KEPT_FOR
-                && budget.is_used_up()
+                && budget.is_used_up(packets)
             {
                 budget.shared(true);
                 return Ok(found.clone());
@@ -137,7 +138,7 @@ mod tests {
                     None => Err(Failure::new(Phase::Dns, FailureKind::DnsNotFound, "there is none")),
                 }
             };
-            self.answers.answer(name, &self.budget, || answer).await
+            self.answers.answer(name, 1, &self.budget, || answer).await
         }
 
         fn asked(&self) -> u32 {
@@ -188,7 +189,7 @@ mod tests {
         bench.ask("a", Some(1)).await.unwrap();
         for _ in 0..2 {
             tokio::time::advance(Duration::from_secs(14)).await;
-            bench.budget.sent(1_000);
+            bench.budget.use_up();
             bench.ask("a", Some(1)).await.unwrap();
         }
         assert_eq!((bench.asked(), bench.budget.stats().kept), (1, 2));

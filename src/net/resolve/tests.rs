@@ -11,6 +11,8 @@ use hickory_resolver::proto::rr::{RData, Record};
 use tokio::net::UdpSocket;
 
 use super::*;
+use crate::clock::Clock;
+use crate::health::Monotonic;
 
 /// What the server says to a question.
 #[derive(Debug, Clone, Copy)]
@@ -191,4 +193,64 @@ async fn suffixes_are_tried_in_the_order_of_resolv_conf() {
     let (address, asked) = server(|_, _| MISSING).await;
     let _ = look_up("db.", address, &["a.", "b."]).await;
     assert_eq!(names(&asked), ["db."], "a final dot: as it is and nothing else");
+}
+
+/// A server that answers nobody, and when each packet reached it.
+fn silent_server() -> (SocketAddr, Arc<Mutex<Vec<Monotonic>>>) {
+    let socket = std::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let address = socket.local_addr().unwrap();
+    let (clock, came) = (Clock::start(), Arc::new(Mutex::new(Vec::new())));
+    let noted = Arc::clone(&came);
+    // A thread of its own, so that the times are those of the packets. It ends with the process.
+    std::thread::spawn(move || {
+        while socket.recv_from(&mut [0; 1500]).is_ok() {
+            noted.lock().unwrap().push(clock.mono());
+        }
+    });
+    (address, came)
+}
+
+#[tokio::test]
+async fn sixty_names_and_a_silent_server_take_no_more_packets_than_allowed() {
+    const RATE: usize = 10;
+    let (address, came) = silent_server();
+    let packets_per_second = NonZeroU32::new(RATE as u32).unwrap();
+    let resolver = Resolver::system(Settings { nameservers: vec![address], packets_per_second });
+    for n in 0..60 {
+        let resolver = resolver.clone();
+        tokio::spawn(async move {
+            loop {
+                let _ = resolver.addresses(&format!("name-{n}.test.")).await;
+                // As soon as a check that failed is tried again.
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+        });
+    }
+    while came.lock().unwrap().len() < 4 * RATE {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let came = came.lock().unwrap().clone();
+    for (n, first) in came.iter().enumerate() {
+        // What was sent within one second may arrive within a little less: one second's worth is allowed for that.
+        for seconds in 1..=4 {
+            let until = Duration::from_secs(seconds as u64);
+            let within = came[n..].iter().take_while(|it| it.since(*first) < until).count();
+            assert!(within <= RATE * (seconds + 1), "{within} packets within {seconds} s of packet {n}");
+        }
+    }
+    let stats = resolver.stats();
+    assert!(stats.packets as usize >= came.len() && stats.withheld > 0 && stats.waited > 0, "{stats:?}");
+}
+
+#[tokio::test]
+async fn every_packet_is_counted_and_what_was_withheld_is_told() {
+    let (address, came) = silent_server();
+    let resolver =
+        Resolver::system(Settings { nameservers: vec![address], packets_per_second: NonZeroU32::MIN });
+    let failure = resolver.addresses("db.test.").await.unwrap_err();
+    assert_eq!(failure.kind, FailureKind::DnsTimeout);
+    assert!(failure.message.starts_with("no name server answered for db.test."), "{failure}");
+    assert!(failure.message.contains("were not sent, because the 1 DNS packets a second"), "{failure}");
+    let came = came.lock().unwrap().len();
+    assert_eq!(resolver.stats().packets as usize, came);
 }
