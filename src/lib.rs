@@ -9,8 +9,9 @@
 //! - [`agent`]: a runner per dependency, the registry of what they found, supervision, shutdown.
 //! - [`http`]: the endpoints. They read a snapshot and never probe.
 //! - [`cli`]: one file per subcommand.
-//! - [`clock`]: the only place that reads a clock or draws a random number; [`version`]: what this build is;
-//!   [`log`]: what stands in every line about a dependency.
+//! - [`clock`]: the only place that reads a clock or draws a random number; [`files`]: the one way to read a file
+//!   that a configuration names; [`log`]: what stands in every line about a dependency; [`version`]: what this
+//!   build is.
 //!
 //! Imports run one way only; `tests/integration/imports.rs` holds the table in `docs/architecture.md`.
 
@@ -20,6 +21,7 @@ pub mod agent;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod files;
 pub mod health;
 pub mod http;
 pub mod log;

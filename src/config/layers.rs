@@ -11,9 +11,9 @@ use super::locate::Source;
 use super::origin::Origin;
 use super::parse::parse;
 use super::path::Path;
-use super::read::read_text;
 use super::substitute::{self, Env, Substitution};
 use super::tree::{Content, Map, Node, unnamed};
+use crate::files::read_text;
 
 /// A file may be this large.
 const FILE_LIMIT: u64 = 1024 * 1024;

@@ -31,7 +31,6 @@ mod layers;
 mod locate;
 mod parse;
 mod raw;
-mod read;
 mod substitute;
 mod tree;
 mod user_info;

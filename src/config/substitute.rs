@@ -12,8 +12,8 @@ use std::sync::Arc;
 
 use super::errors::{ConfigError, Errors};
 use super::path::Path;
-use super::read::read_text;
 use super::tree::{Content, Node};
+use crate::files::read_text;
 
 /// A secret file may be this large.
 const SECRET_LIMIT: u64 = 64 * 1024;

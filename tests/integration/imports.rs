@@ -19,6 +19,7 @@ const ALL: &[&str] = &[
 const TABLE: &[(&str, &[&str])] = &[
     ("health", &[]),
     ("clock", &["health"]),
+    ("files", &[]),
     ("version", &[]),
     ("log", &["health"]),
     ("build", &[]),
@@ -42,8 +43,8 @@ const TABLE: &[(&str, &[&str])] = &[
     ("cli", ALL),
 ];
 
-/// Everybody may read the clock, tell what this build is and write into the log, but for the pure core.
-const LEAVES: &[&str] = &["clock", "version", "log"];
+/// Everybody may read the clock and files, tell what this build is and write into the log, but for the pure core.
+const LEAVES: &[&str] = &["clock", "files", "version", "log"];
 
 /// Crates that the core does without. Time, chance and I/O come in as arguments, formats stay at the edge.
 const IMPURE: &[&str] = &["tokio", "tokio_util", "serde", "serde_json", "serde_yaml", "tracing", "fastrand"];

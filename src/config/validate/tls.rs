@@ -6,13 +6,10 @@ use super::cursor::Cursor;
 use crate::config::errors::ConfigError;
 use crate::config::plan::{TlsPlan, Verify};
 use crate::config::raw::RawTls;
-use crate::config::read::read_text;
+use crate::files::{AUTHORITIES_MAX, read_text};
 
 /// The system's authorities, in libpq's word.
 const SYSTEM: &str = "system";
-
-/// A bundle of every public authority has a quarter of this.
-const BUNDLE_LIMIT: u64 = 1024 * 1024;
 
 /// The settings, or `None` where TLS is not spoken. `used` is false where nothing will connect: then its file
 /// need not exist, so that a dependency can be switched off where its certificate is missing.
@@ -29,7 +26,7 @@ pub(super) fn tls(raw: Option<RawTls>, used: bool, at: &Cursor<'_>) -> Option<Tl
 pub(super) fn root_cert(raw: Option<String>, used: bool, at: &Cursor<'_>) -> Option<PathBuf> {
     let raw = raw.filter(|path| path != SYSTEM && !path.is_empty())?;
     if used {
-        let problem = match read_text(raw.as_ref(), BUNDLE_LIMIT) {
+        let problem = match read_text(raw.as_ref(), AUTHORITIES_MAX) {
             Ok(text) if text.contains("-----BEGIN CERTIFICATE-----") => None,
             Ok(_) => Some("holds no certificate".to_owned()),
             Err(reason) => Some(reason),

@@ -2,8 +2,6 @@
 //! system's are some 140, which cost milliseconds to read and megabytes to keep.
 
 use std::collections::HashMap;
-use std::fs::File;
-use std::io::Read;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -13,14 +11,12 @@ use tokio::sync::{Mutex as AsyncMutex, OnceCell};
 
 use super::{Tls, Verification};
 use crate::clock::Stopwatch;
+use crate::files::{AUTHORITIES_MAX, read_text};
 use crate::health::{Failure, FailureKind, Phase};
 
 /// After a certificate was not accepted the authorities are read again, since their file may have been
 /// replaced; but no sooner than this after the last time, however many dependencies fail.
 const RELOAD_AFTER: Duration = Duration::from_secs(2);
-
-/// The file of authorities for RDS, and that of a system, have this much; one with more takes more.
-const ROOM: usize = 256 * 1024;
 
 type Connector = tokio_native_tls::TlsConnector;
 
@@ -52,20 +48,28 @@ struct Loaded {
 impl Connectors {
     /// The connector for these settings.
     pub(super) async fn get(&self, tls: &Tls) -> Result<Connector, Failure> {
+        // As at the start, where the file was found to be one; but it may have been replaced.
+        self.get_by(tls, |path| read_text(path, AUTHORITIES_MAX)).await
+    }
+
+    async fn get_by(
+        &self,
+        tls: &Tls,
+        read: fn(&Path) -> Result<String, String>,
+    ) -> Result<Connector, Failure> {
         let slot = Arc::clone(self.slots().entry(tls.clone()).or_default());
         let load = || async {
             let own = match tls.root_cert.clone() {
                 Some(path) => {
                     let alone = Arc::clone(&slot.reading).lock_owned().await;
-                    // The room to read into is from here, for the same reason as below.
-                    let room = Vec::with_capacity(ROOM);
-                    Some(aside(move || (read(&path, room), alone).0).await?)
+                    let read = move || read(&path).map_err(|why| unusable(&path, &format!("it {why}")));
+                    Some(aside(move || (read(), alone).0).await?)
                 }
                 None => None,
             };
             // Some milliseconds, and not aside: there glibc has a heap for each thread, and what parsing leaves free in
             // that, nobody could use.
-            let connector = build(tls, own)?;
+            let connector = build(tls, own.as_deref())?;
             Ok(Loaded { connector, since: Stopwatch::start() })
         };
         slot.loaded.get_or_try_init(load).await.map(|loaded| loaded.connector.clone())
@@ -94,14 +98,8 @@ async fn aside<T: Send + 'static>(
     tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(cannot_set_up(&error)))
 }
 
-fn read(path: &Path, mut room: Vec<u8>) -> Result<Vec<u8>, Failure> {
-    let read = File::open(path).and_then(|mut file| file.read_to_end(&mut room));
-    read.map_err(|error| unusable(path, &error.to_string()))?;
-    Ok(room)
-}
-
 /// The connector for these settings, and what their file holds where they name one.
-fn build(tls: &Tls, own: Option<Vec<u8>>) -> Result<Connector, Failure> {
+fn build(tls: &Tls, own: Option<&str>) -> Result<Connector, Failure> {
     let mut builder = TlsConnector::builder();
     match tls.verification {
         Verification::Full => {}
@@ -117,15 +115,15 @@ fn build(tls: &Tls, own: Option<Vec<u8>>) -> Result<Connector, Failure> {
     }
     if let (Some(path), Some(pem)) = (&tls.root_cert, own) {
         builder.disable_built_in_roots(true);
-        for certificate in authorities(&pem).map_err(|why| unusable(path, &why))? {
+        for certificate in authorities(pem).map_err(|why| unusable(path, &why))? {
             builder.add_root_certificate(certificate);
         }
     }
     builder.build().map(Connector::from).map_err(|error| cannot_set_up(&error))
 }
 
-fn authorities(pem: &[u8]) -> Result<Vec<Certificate>, String> {
-    let certificates = Certificate::stack_from_pem(pem).map_err(|error| error.to_string())?;
+fn authorities(pem: &str) -> Result<Vec<Certificate>, String> {
+    let certificates = Certificate::stack_from_pem(pem.as_bytes()).map_err(|error| error.to_string())?;
     if certificates.is_empty() { Err("it holds no certificate".to_owned()) } else { Ok(certificates) }
 }
 
@@ -188,7 +186,32 @@ fg==
         connectors.get(&settings(Verification::Full)).await.unwrap();
     }
 
-    /// A pipe that nobody writes to stands for a file on a file system that is away.
+    #[tokio::test]
+    async fn a_file_that_was_replaced_is_no_pipe_and_not_huge() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        let settings = Tls::new(Verification::Full, Some(path.clone()));
+        let connectors = Connectors::default();
+        let refused = async |what: &str| {
+            let got = tokio::time::timeout(Duration::from_secs(10), connectors.get(&settings)).await;
+            // What waits for a pipe would keep the runtime from ending.
+            if got.is_err() {
+                std::fs::write(&path, "").unwrap();
+            }
+            let failure = got.expect("an answer at once").unwrap_err();
+            assert_eq!(failure.kind, FailureKind::TlsCertificate);
+            assert!(failure.message.ends_with(what), "{failure}");
+        };
+        assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+        refused("cannot be used: it is not a regular file").await;
+        std::fs::remove_file(&path).unwrap();
+        std::fs::File::create(&path).unwrap().set_len(2 * AUTHORITIES_MAX).unwrap();
+        refused("cannot be used: it is larger than 1024 KiB").await;
+        std::fs::write(&path, PEM).unwrap();
+        connectors.get(&settings).await.unwrap();
+    }
+
+    /// A pipe that nobody writes to, read as if it were a file, stands for one on a file system that is away.
     #[tokio::test]
     async fn a_file_that_cannot_be_read_now_keeps_no_others_waiting() {
         let folder = tempfile::tempdir().unwrap();
@@ -196,11 +219,12 @@ fg==
         assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
         std::fs::write(&file, PEM).unwrap();
         let [away, here] = [&pipe, &file].map(|path| Tls::new(Verification::Full, Some(path.clone())));
+        let as_a_file = |path: &Path| std::fs::read_to_string(path).map_err(|error| error.to_string());
         let connectors = Connectors::default();
         let mut others = Vec::new();
         // Those who want it give up, one after the other, and have one thread wait for all of them.
         for _ in 0..3 {
-            let mut wanted = Box::pin(connectors.get(&away));
+            let mut wanted = Box::pin(connectors.get_by(&away, as_a_file));
             assert!(wanted.as_mut().now_or_never().is_none());
             others.push(tokio::time::timeout(Duration::from_secs(10), connectors.get(&here)).await);
         }

@@ -1,19 +1,27 @@
-//! Reading files whose names come from a configuration: never more than a limit, never a pipe that nobody
-//! writes to, and never a byte of the content in an error.
+//! Reading files whose names come from a configuration, at the start and later: never more than a limit, never a
+//! pipe that nobody writes to, and never a byte of the content in an error.
 
 use std::fs::File;
 use std::io::Read as _;
 use std::path::Path;
 
-/// The content of a file as text, or why not.
-pub(super) fn read_text(path: &Path, limit: u64) -> Result<String, String> {
+/// A file of authorities is no larger, in bytes: a bundle of every public one has a quarter of this.
+pub const AUTHORITIES_MAX: u64 = 1024 * 1024;
+
+/// The content of a file of at most `limit` bytes as text.
+///
+/// # Errors
+/// Why not, as what is said of the file: `does not exist`.
+pub fn read_text(path: &Path, limit: u64) -> Result<String, String> {
     // Asked before it is opened: opening a pipe waits for whoever writes to it.
-    if !std::fs::metadata(path).map_err(|error| reason(&error))?.is_file() {
+    let about = std::fs::metadata(path).map_err(|error| reason(&error))?;
+    if !about.is_file() {
         return Err("is not a regular file".to_owned());
     }
     let mut file = File::open(path).map_err(|error| reason(&error))?;
-    let mut bytes = Vec::new();
-    // The size is not asked for first: what grows meanwhile, or has no size (/proc), is bounded as well.
+    // In one piece: what grows step by step leaves pieces behind in the heap of the thread that reads.
+    let mut bytes = Vec::with_capacity(usize::try_from(about.len().min(limit)).unwrap_or_default() + 1);
+    // The size does not decide: what grows meanwhile, or has none (/proc), is bounded as well.
     file.by_ref().take(limit + 1).read_to_end(&mut bytes).map_err(|error| reason(&error))?;
     if bytes.len() as u64 > limit {
         return Err(format!("is larger than {} KiB", limit / 1024));
