@@ -20,10 +20,13 @@ use crate::health::observation::{DnsDetails, NameserverAnswer};
 use crate::health::{Details, Failure, FailureKind, Observation, Outcome, Phase};
 use crate::net::Trace;
 use crate::net::resolve::{Records, Resolver};
-use compare::{Lately, listed};
+use compare::{Lately, listed, shortened};
 
 /// Once one server has answered, another is waited for this much longer: in that time a question is repeated twice.
 const PATIENCE: Duration = Duration::from_millis(800);
+
+/// Of the other servers, the words of so many are told beside an answer that is not what is expected.
+const OTHERS_TOLD: usize = 3;
 
 pub(super) struct Dns {
     plan: DnsPlan,
@@ -147,14 +150,18 @@ impl Dns {
         let Some((_, found)) = first else { return Err(nobody_knows(failures)) };
         let Records { data, addresses, ttl_seconds, aliases } = found;
         trace.resolved.clone_from(&addresses);
-        if let Some(unexpected) = unexpected {
-            return Err(unexpected);
-        }
+        let details =
+            Details::Dns(DnsDetails { records: data, addresses, aliases, ttl_seconds, by_nameserver });
         warnings.extend(
             failures.iter().map(|(server, failure)| format!("{}: {}", server.name(), failure.message)),
         );
-        let details = DnsDetails { records: data, addresses, aliases, ttl_seconds, by_nameserver };
-        Ok(Observation { warnings, details: Details::Dns(details) })
+        match unexpected {
+            Some(unexpected) => {
+                trace.seen = details;
+                Err(with_others(unexpected, &warnings))
+            }
+            None => Ok(Observation { warnings, details }),
+        }
     }
 
     fn unexpected(&self, server: &Server, found: &Records) -> Result<(), Failure> {
@@ -189,6 +196,19 @@ impl Dns {
             _ => format!("{}: {message}", server.name()),
         }
     }
+}
+
+/// An answer that is not what is expected, and what else is wrong with the servers. What each of them said is
+/// among the details, in full.
+fn with_others(unexpected: Failure, others: &[String]) -> Failure {
+    let mut message = unexpected.message;
+    for other in others.iter().take(OTHERS_TOLD) {
+        message = format!("{message}; {}", shortened(other));
+    }
+    if let more @ 1.. = others.len().saturating_sub(OTHERS_TOLD) {
+        message = format!("{message}; and {more} more");
+    }
+    Failure { message, ..unexpected }
 }
 
 /// One failure for all servers: the one that says most about a server and least about the name, because a name

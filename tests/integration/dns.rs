@@ -382,10 +382,26 @@ async fn what_one_server_answers_against_expectation_is_a_failure_though_another
     let split = Dns::start(Zone::new([dns::address("db.test", "192.0.2.1")])).await;
     let (one, two) = (good.address(), split.address());
     let inside = json!({"expect": {"addresses": ["10.0.0.0/8"]}});
-    let seen = check([asking("split", &[one, two], "db.test", inside)]).await;
-    assert_eq!(failure(&seen["split"]), ["dns", "dns_unexpected_answer", "-"], "{seen:#}");
-    let said = told(&seen["split"], "message");
-    assert_eq!(said, format!("{two}: db.test resolves to 192.0.2.1, which is not in 10.0.0.0/8"));
+    let hung = Dns::start(zone()).await;
+    hung.hang().await;
+    let dead = hung.address();
+    let seen = check([
+        asking("split", &[one, two], "db.test", inside.clone()),
+        asking("silent-too", &[two, dead], "db.test", inside),
+    ])
+    .await;
+    let unexpected = format!("{two}: db.test resolves to 192.0.2.1, which is not in 10.0.0.0/8; ");
+    for (name, other) in [
+        ("split", format!("{two} answers otherwise: 192.0.2.1; and {one}: 10.0.0.1, 10.0.0.2")),
+        ("silent-too", format!("{dead}: no answer for db.test within ")),
+    ] {
+        assert_eq!(failure(&seen[name]), ["dns", "dns_unexpected_answer", "-"], "{name}: {seen:#}");
+        let said = told(&seen[name], "message");
+        assert!(said.starts_with(&(unexpected.clone() + &other)), "{name}: {said}");
+        let answers = &seen[name]["details"]["by_nameserver"];
+        assert_eq!(answers[two.to_string()]["records"], json!(["192.0.2.1"]), "{name}: {seen:#}");
+        assert_eq!(answers.as_object().map(|answers| answers.len()), Some(2), "{name}: {seen:#}");
+    }
 }
 
 /// Gives one of three addresses, another one each time.

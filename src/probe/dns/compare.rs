@@ -56,7 +56,8 @@ pub(super) fn listed(records: &[String]) -> String {
     }
 }
 
-fn shortened(record: &str) -> String {
+/// The beginning of a text.
+pub(super) fn shortened(record: &str) -> String {
     match record.char_indices().nth(CHARACTERS) {
         Some((end, _)) => format!("{}…", &record[..end]),
         None => record.to_owned(),
