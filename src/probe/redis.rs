@@ -238,7 +238,7 @@ impl Protocol for Redis {
         if let Some(cluster) = &said.cluster {
             Refused::note(&mut self.refused.cluster, cluster);
         }
-        self.judge(&said, session.tls.clone()).map_err(Trouble::Answered)
+        self.judge(&said, session.tls.clone(), &mut trace.seen).map_err(Trouble::Answered)
     }
 }
 
@@ -341,31 +341,39 @@ fn answer(value: Value) -> Result<Answer, RedisError> {
 }
 
 impl Redis {
-    fn judge(&mut self, said: &Said, tls: Option<TlsDetails>) -> Result<Observation, Failure> {
+    /// What the answers come to. What the server told of itself is `seen` where that is a failure, too.
+    fn judge(
+        &mut self,
+        said: &Said,
+        tls: Option<TlsDetails>,
+        seen: &mut Details,
+    ) -> Result<Observation, Failure> {
         let told = said.info.as_ref().map(|text| Info::new(text));
-        match &said.ping {
-            Ok(pong) if pong == "PONG" => {}
-            Ok(other) => {
-                let message = format!("PING was answered by \"{}\"", super::shown(other.as_bytes()));
-                return Err(Failure::new(Phase::Query, FailureKind::Protocol, message));
-            }
-            Err(refusal) => return Err(explained(refusal.failure(Phase::Query), told.as_ref().ok())),
-        }
+        let pinged = pinged(&said.ping, told.as_ref().ok());
         let info = match told {
             Ok(info) => info,
-            Err(refusal) if refusal.is_for_good() => return self.without_info(refusal, tls),
-            Err(refusal) => return Err(refusal.failure(Phase::Query)),
+            Err(refusal) => {
+                pinged?;
+                return match refusal.is_for_good() {
+                    true => self.without_info(refusal, tls),
+                    false => Err(refusal.failure(Phase::Query)),
+                };
+            }
         };
         let cluster = said.cluster.as_ref().map(|answer| answer.as_ref().map(|text| Info::new(text)));
-        let state = cluster.as_ref().and_then(|told| told.as_ref().ok());
-        judge::expected(*self.plan.role(), &info, state)?;
         let hidden = cluster.as_ref().and_then(|told| told.as_ref().err());
         let hidden =
             hidden.map(|refusal| hidden_for_now("the state of the cluster", refusal, "+cluster|info"));
+        let details = Details::Redis(Box::new(RedisDetails { tls, hidden, ..info.details() }));
+        let state = cluster.as_ref().and_then(|told| told.as_ref().ok());
+        let verdict = pinged.and_then(|()| judge::expected(*self.plan.role(), &info, state));
+        if let Err(failure) = verdict {
+            *seen = details;
+            return Err(failure);
+        }
         let evicted = self.evicted(&info);
         let warnings = judge::warnings(&self.plan, &info, evicted);
-        let details = RedisDetails { tls, hidden, ..info.details() };
-        Ok(Observation { details: Details::Redis(Box::new(details)), warnings })
+        Ok(Observation { details, warnings })
     }
 
     /// The server answers and may not, or cannot, tell of itself.
@@ -394,6 +402,18 @@ impl Redis {
         let (run, keys) = (now.run.clone(), now.keys);
         let before = self.counted.replace(now).filter(|before| before.run == run)?;
         Some(Evicted { keys: keys.saturating_sub(before.keys), within: before.at.elapsed() })
+    }
+}
+
+/// The failure that the answer to `PING` is, with what `INFO` tells about it.
+fn pinged(ping: &Answer, info: Option<&Info<'_>>) -> Result<(), Failure> {
+    match ping {
+        Ok(pong) if pong == "PONG" => Ok(()),
+        Ok(other) => {
+            let message = format!("PING was answered by \"{}\"", super::shown(other.as_bytes()));
+            Err(Failure::new(Phase::Query, FailureKind::Protocol, message))
+        }
+        Err(refusal) => Err(explained(refusal.failure(Phase::Query), info)),
     }
 }
 

@@ -79,9 +79,19 @@ impl<'a> Info<'a> {
         expiring.fold(0, u64::saturating_add)
     }
 
-    /// Why a primary would refuse a write, as far as it tells. The servers' own rules are followed: what is
-    /// kept for replicas and for the append-only file does not count as used (`getMaxmemoryState`).
+    /// Whether it says that it is a primary.
+    pub(super) fn is_primary(&self) -> bool {
+        self.text("role") == Some("master")
+    }
+
+    /// Why a primary would refuse a write, as far as it tells; `None` of a replica: it may share the settings, but
+    /// takes writes from its primary alone, and those whatever its memory and its own replicas. The servers' own
+    /// rules are followed: what is kept for replicas and for the append-only file does not count as used
+    /// (`getMaxmemoryState`).
     pub(super) fn refusing(&self) -> Option<Refusing> {
+        if !self.is_primary() {
+            return None;
+        }
         let limit = self.number("maxmemory").filter(|limit| *limit > 0);
         let counted = || {
             let used = self.number("used_memory")?;
@@ -229,9 +239,13 @@ mod tests {
         assert_eq!(refusing(&format!("{volatile}0,avg_ttl=0")), Some(Refusing::Full), "nothing expires");
         assert_eq!(refusing(&format!("{volatile}1,avg_ttl=0")), None);
         let boundless = "maxmemory:0\r\nused_memory:1\r\nmaxmemory_policy:noeviction";
-        assert_eq!(Info::new(boundless).refusing(), None, "0 is no limit");
+        assert_eq!(refusing(boundless), None, "0 is no limit");
         assert_eq!(refusing("min_slaves_good_slaves:0"), Some(Refusing::Alone));
         assert_eq!(refusing("min_slaves_good_slaves:1"), None);
+        for more in ["used_memory:101\r\nmaxmemory:100", "min_slaves_good_slaves:0"] {
+            let replica = format!("role:slave\r\nmaxmemory_policy:noeviction\r\n{more}");
+            assert_eq!(Info::new(&replica).refusing(), None, "it is its primary's to refuse");
+        }
         let read_only = |text| Info::new(text).details().read_only;
         assert_eq!(read_only("role:slave\r\nslave_read_only:1"), Some(true));
         assert_eq!(read_only("role:slave\r\nslave_read_only:0"), Some(false));

@@ -80,12 +80,13 @@ pub(super) fn warnings(plan: &RedisPlan, info: &Info<'_>, evicted: Option<Evicte
     warnings
 }
 
-/// Memory near its limit, where that is a danger: a cache that may make room is meant to be full.
+/// Memory near its limit, where that is a danger: a cache that may make room is meant to be full, and a replica
+/// leaves it to its primary to make some (`replica-ignore-maxmemory`).
 fn memory(bounds: &RedisBounds, info: &Info<'_>) -> Option<String> {
     let bound = (*bounds.memory_used())?;
     let limit = info.number("maxmemory").filter(|limit| *limit > 0)?;
     let used = info.number("used_memory")?;
-    let share = passed(used, limit, bound).filter(|_| info.keeps_all())?;
+    let share = passed(used, limit, bound).filter(|_| info.is_primary() && info.keeps_all())?;
     let policy = info.text("maxmemory_policy").unwrap_or("noeviction");
     Some(format!(
         "{share:.0} % of the memory is used, {} of {}; the bound is {bound}; at the limit writes are refused, because nothing may be evicted (`{policy}`)",

@@ -109,6 +109,7 @@ async fn one_whose_memory_is_full_takes_no_writes() {
     until_refused(&server, &["SET", "a", "b"], "OOM").await;
     let it = seen(&server, json!({"role": "primary"})).await;
     assert_eq!(failure(&it), ["query", "read_only", "OOM"], "{it:#}");
+    assert_eq!(it["details"]["maxmemory_bytes"], 1 << 20, "all that INFO told: {it:#}");
     assert!(told(&it, "hint").contains("raise `maxmemory`"), "{it:#}");
     // Whoever only reads is served.
     let it = seen(&server, json!({})).await;
@@ -135,10 +136,37 @@ async fn one_that_misses_its_replicas_takes_no_writes() {
     until_refused(&server, &["SET", "a", "b"], "NOREPLICAS").await;
     let it = seen(&server, json!({"role": "primary"})).await;
     assert_eq!(failure(&it), ["query", "read_only", "NOREPLICAS"], "{it:#}");
+    assert_eq!(it["details"]["replication"]["connected_replicas"], 0, "{it:#}");
     assert!(told(&it, "hint").contains("min-replicas-to-write"), "{it:#}");
     let it = seen(&server, json!({})).await;
     assert_eq!((failure(&it), &it["status"]), (WELL, &json!("degraded")), "{it:#}");
     assert_eq!(it["details"]["read_only"], true);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_that_shares_its_primarys_settings_is_well() {
+    let primary = plain().await;
+    primary.command(&["SET", "big", &"x".repeat(1 << 20)]).await;
+    let follow = format!("replicaof 127.0.0.1 {}", primary.port());
+    let full = ["maxmemory 1mb", "maxmemory-policy noeviction"];
+    let replica = with_conf(&[&follow, "min-replicas-to-write 1", full[0], full[1]]).await;
+    let near = with_conf(&[&follow, "maxmemory 64mb", full[1]]).await;
+    until_linked(&replica).await;
+    until_linked(&near).await;
+    until_refused(&replica, &["SET", "a", "b"], "READONLY").await;
+    let used =
+        |it: &Value| it["details"]["used_memory_bytes"].as_u64() > it["details"]["maxmemory_bytes"].as_u64();
+    for role in ["replica", "any"] {
+        let it = seen(&replica, json!({"role": role, "warn": {"memory_used": "1%"}})).await;
+        assert_eq!((failure(&it), &it["status"]), (WELL, &json!("up")), "{it:#}");
+        assert!(used(&it) && it["details"]["read_only"] == true, "{it:#}");
+    }
+    let it = seen(&near, json!({"warn": {"memory_used": "1%"}})).await;
+    assert_eq!((failure(&it), &it["status"]), (WELL, &json!("up")), "{it:#}");
+    // What it is once it is the primary.
+    replica.command(&["REPLICAOF", "NO", "ONE"]).await;
+    let it = seen(&replica, json!({})).await;
+    assert!(it["warnings"][0].as_str().is_some_and(|text| text.starts_with("OOM: ")), "{it:#}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -155,6 +183,7 @@ async fn a_replica_without_its_primary_serves_as_it_is_told_to() {
     let it = seen(&strict, json!({})).await;
     assert_eq!(failure(&it), ["query", "cluster_down", "MASTERDOWN"], "{it:#}");
     assert_eq!(it["last_check"]["attempts"], 2, "it may pass");
+    assert_eq!(it["details"]["replication"]["link"], "down", "{it:#}");
     let message = told(&it, "message");
     assert!(
         message.contains(&format!("the link to 127.0.0.1:{} has been down for ", primary.port())),
@@ -187,6 +216,7 @@ async fn a_cluster_that_misses_slots_is_down() {
     assert_eq!(failure(&it["redis"]), ["query", "cluster_down", "CLUSTERDOWN"], "{it:#}");
     let message = "CLUSTERDOWN the cluster is down: 0 of 16384 slots are served";
     assert_eq!(told(&it["redis"], "message"), message);
+    assert_eq!(it["redis"]["details"]["mode"], "cluster", "{it:#}");
     assert_eq!(failure(&it["narrow"]), WELL, "it may not know");
     let hidden = it["narrow"]["details"]["hidden"].as_str().expect("a text");
     assert!(hidden.starts_with("the state of the cluster is not known"), "{hidden}");
