@@ -6,21 +6,22 @@
 //! without an answer for longest leaves for the new one. So whoever calls is let in, however many others only
 //! sit there, and a health question is answered long before it could become the oldest.
 //!
-//! In HTTP/2 a client can have us write whenever it likes, by a `PING`, and take nothing of what it asked for. So
-//! there answers alone count, and what is taken of them.
+//! In HTTP/2 a client can have us write whenever it likes, by a `PING` or one more request, and take nothing of what
+//! it asked for before. So there the measure is when last all of its answers were taken.
 
 use std::collections::HashMap;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use hyper::Version;
+use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 
+use super::counts::Counts;
 use crate::clock::Clock;
 
 /// How long a connection may go without an answer: while it is idle, while it sends its request, while it does
@@ -29,27 +30,32 @@ pub(super) const SILENCE_MAX: Duration = Duration::from_secs(10);
 
 /// Bytes that are read of one connection before others have their turn. Requests are a hundredth of it; a flood of
 /// `PING`s is read for as long as there is more of it.
-const GO: usize = 32 * 1024;
+const READ_PER_TURN: usize = 32 * 1024;
+
+/// What an HTTP/2 connection begins with (RFC 9113, 3.4).
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// The connections of one listener. Owned by its accept loop.
 #[derive(Debug)]
 pub(super) struct Connections {
     clock: Clock,
     max: usize,
+    counts: Arc<Counts>,
     tasks: JoinSet<()>,
-    held: HashMap<Id, Held>,
+    /// Of these tasks, those that have not been told to end.
+    places: HashMap<Id, Place>,
 }
 
 #[derive(Debug)]
-struct Held {
+struct Place {
     written: Written,
     task: AbortHandle,
 }
 
 impl Connections {
-    /// None yet, and never more than `max`.
-    pub(super) fn new(clock: Clock, max: usize) -> Self {
-        Self { clock, max, tasks: JoinSet::new(), held: HashMap::new() }
+    /// None yet, and never more than `max`; what becomes of them is counted.
+    pub(super) fn new(clock: Clock, max: usize, counts: Arc<Counts>) -> Self {
+        Self { clock, max, counts, tasks: JoinSet::new(), places: HashMap::new() }
     }
 
     /// Takes a connection in, which `serve` serves to its end.
@@ -62,15 +68,16 @@ impl Connections {
         }
         while self.tasks.len() >= self.max {
             // One that is leaving already makes room enough.
-            if self.held.len() == self.tasks.len() {
+            if self.places.len() == self.tasks.len() {
                 self.close_oldest();
             }
             // It is gone, with its descriptor, the next time its task is looked at.
             self.ended().await;
         }
         let written = Written::now(self.clock);
-        let task = self.tasks.spawn(serve(Watched { stream, written: written.clone(), read: 0 }));
-        self.held.insert(task.id(), Held { written, task });
+        let task = self.tasks.spawn(serve(Watched::new(stream, written.clone())));
+        self.places.insert(task.id(), Place { written, task });
+        self.counts.accepted.add();
     }
 
     /// Waits until a connection has ended; for ever where there is none.
@@ -87,15 +94,18 @@ impl Connections {
             // Closed by us; or it panicked, which took nobody else along.
             Err(error) => error.id(),
         };
-        self.held.remove(&id);
+        self.places.remove(&id);
+        self.counts.ended.add();
     }
 
     /// Closes those that have been without an answer for too long.
     pub(super) fn close_silent(&mut self) {
-        self.held.retain(|_, held| {
-            let silent = held.written.ago() > SILENCE_MAX;
+        let counts = &self.counts;
+        self.places.retain(|_, place| {
+            let silent = place.written.ago() > SILENCE_MAX;
             if silent {
-                held.task.abort();
+                place.task.abort();
+                counts.silent.add();
             }
             !silent
         });
@@ -103,11 +113,12 @@ impl Connections {
 
     /// Closes the one that has been without an answer for longest; `false` where there is none.
     pub(super) fn close_oldest(&mut self) -> bool {
-        let oldest = self.held.iter().min_by_key(|(_, held)| held.written.micros());
-        let Some(oldest) = oldest.map(|(id, _)| *id).and_then(|id| self.held.remove(&id)) else {
+        let oldest = self.places.iter().min_by_key(|(_, place)| place.written.micros());
+        let Some(oldest) = oldest.map(|(id, _)| *id).and_then(|id| self.places.remove(&id)) else {
             return false;
         };
         oldest.task.abort();
+        self.counts.displaced.add();
         true
     }
 }
@@ -123,8 +134,10 @@ pub(super) struct Written {
 struct Moment {
     /// Microseconds after the clock's origin.
     at: AtomicU64,
-    /// Whether it is answers that count, and not all that is written.
-    of_answers: AtomicBool,
+    /// Whether answers count, and not all that is written.
+    http_2: AtomicBool,
+    /// Answers of HTTP/2 of which there is still something here.
+    untaken: AtomicUsize,
 }
 
 impl Written {
@@ -135,24 +148,17 @@ impl Written {
         written
     }
 
-    /// A request of this version was answered.
-    pub(super) fn answered(&self, version: Version) {
-        if version == Version::HTTP_2 {
-            self.moment.of_answers.store(true, Ordering::Relaxed);
-            self.note();
-        }
-    }
-
-    /// The client took a part of an answer.
-    pub(super) fn taken(&self) {
-        if self.moment.of_answers.load(Ordering::Relaxed) {
-            self.note();
-        }
+    /// The body of an answer over HTTP/2. Once nothing of it is left here, and of no other, either, is a moment that
+    /// counts. Slices of it keep it: the protocol takes a slice when there is room for a byte of it, and has the rest
+    /// of it wait.
+    pub(super) fn answer(&self, body: Bytes) -> Bytes {
+        self.moment.untaken.fetch_add(1, Ordering::Relaxed);
+        Bytes::from_owner(Untaken { body, written: self.clone() })
     }
 
     /// Bytes were written, whatever they are.
     fn bytes(&self) {
-        if !self.moment.of_answers.load(Ordering::Relaxed) {
+        if !self.moment.http_2.load(Ordering::Relaxed) {
             self.note();
         }
     }
@@ -171,19 +177,55 @@ impl Written {
     }
 }
 
+/// An answer over HTTP/2.
+struct Untaken {
+    body: Bytes,
+    written: Written,
+}
+
+impl AsRef<[u8]> for Untaken {
+    fn as_ref(&self) -> &[u8] {
+        &self.body
+    }
+}
+
+impl Drop for Untaken {
+    fn drop(&mut self) {
+        if self.written.moment.untaken.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.written.note();
+        }
+    }
+}
+
 /// A stream that notes when something is written to it, and does not keep its reader for ever.
 #[derive(Debug)]
 pub(super) struct Watched<T> {
     stream: T,
     written: Written,
+    /// What is to come yet of HTTP/2's preface; `None` once it is known which protocol is spoken.
+    preface: Option<&'static [u8]>,
     /// Bytes read since others last had their turn.
     read: usize,
 }
 
 impl<T> Watched<T> {
+    fn new(stream: T, written: Written) -> Self {
+        Self { stream, written, preface: Some(PREFACE), read: 0 }
+    }
+
     /// For who knows what is written.
     pub(super) fn written(&self) -> Written {
         self.written.clone()
+    }
+
+    /// Tells the protocol by the first bytes that come. By an answer would be too late: there may never be one.
+    fn recognise(&mut self, came: &[u8]) {
+        let Some(expected) = self.preface else { return };
+        self.preface = expected.strip_prefix(came);
+        if came.starts_with(expected) {
+            self.preface = None;
+            self.written.moment.http_2.store(true, Ordering::Relaxed);
+        }
     }
 
     fn noted(&self, result: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
@@ -200,7 +242,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for Watched<T> {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.read >= GO {
+        if self.read >= READ_PER_TURN {
             self.read = 0;
             cx.waker().wake_by_ref();
             return Poll::Pending;
@@ -208,7 +250,11 @@ impl<T: AsyncRead + Unpin> AsyncRead for Watched<T> {
         let before = buf.filled().len();
         let result = Pin::new(&mut self.stream).poll_read(cx, buf);
         match result {
-            Poll::Ready(_) => self.read += buf.filled().len() - before,
+            Poll::Ready(_) => {
+                let came = &buf.filled()[before..];
+                self.read += came.len();
+                self.recognise(came);
+            }
             Poll::Pending => self.read = 0,
         }
         result
@@ -252,6 +298,10 @@ mod tests {
 
     use super::*;
 
+    fn at_most(max: usize) -> Connections {
+        Connections::new(Clock::start(), max, Arc::default())
+    }
+
     /// Answers each byte with a byte, until the client hangs up.
     async fn echo(mut stream: Watched<DuplexStream>) {
         let mut byte = [0];
@@ -279,7 +329,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_one_without_an_answer_for_longest_leaves_for_the_new_one() {
-        let mut connections = Connections::new(Clock::start(), 3);
+        let mut connections = at_most(3);
         let mut clients = Vec::new();
         for _ in 0..3 {
             clients.push(client(&mut connections).await);
@@ -297,7 +347,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn nobody_leaves_where_somebody_has_left() {
-        let mut connections = Connections::new(Clock::start(), 3);
+        let mut connections = at_most(3);
         let mut clients = Vec::new();
         for _ in 0..3 {
             clients.push(client(&mut connections).await);
@@ -322,7 +372,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn whoever_calls_is_served_while_thousands_are_silent() {
-        let mut connections = Connections::new(Clock::start(), 100);
+        let mut connections = at_most(100);
         let mut silent = Vec::new();
         for _ in 0..2_000 {
             silent.push(client(&mut connections).await);
@@ -334,7 +384,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn silence_ends_a_connection_and_answers_keep_it() {
-        let mut connections = Connections::new(Clock::start(), 10);
+        let mut connections = at_most(10);
         let mut silent = client(&mut connections).await;
         let mut asking = client(&mut connections).await;
         for _ in 0..10 {
@@ -345,37 +395,83 @@ mod tests {
         assert_eq!(ask(&mut asking).await.unwrap(), b'?');
         assert!(ask(&mut silent).await.is_err());
         connections.ended().await;
-        assert_eq!((connections.tasks.len(), connections.held.len()), (1, 1));
+        assert_eq!((connections.tasks.len(), connections.places.len()), (1, 1));
         drop(asking);
         connections.ended().await;
-        assert_eq!((connections.tasks.len(), connections.held.len()), (0, 0));
+        assert_eq!((connections.tasks.len(), connections.places.len()), (0, 0));
         assert!(!connections.close_oldest());
     }
 
+    /// A stream that a client has sent this on, in pieces, and an answer has been written to a second later.
+    async fn began_with(pieces: &[&[u8]]) -> Watched<DuplexStream> {
+        let (mut ours, theirs) = duplex(64);
+        let mut stream = Watched::new(theirs, Written::now(Clock::start()));
+        for piece in pieces {
+            ours.write_all(piece).await.unwrap();
+            let mut came = [0; 64];
+            assert_eq!(stream.read(&mut came).await.unwrap(), piece.len());
+        }
+        pass(Duration::from_secs(1)).await;
+        stream.write_all(b"an answer, or that of a PING").await.unwrap();
+        stream
+    }
+
     #[tokio::test(start_paused = true)]
-    async fn in_http_2_answers_count_and_what_is_taken_of_them() {
+    async fn in_http_2_what_is_written_does_not_count() {
+        let (first, rest) = PREFACE.split_at(5);
+        let with_more = [PREFACE, b"\0\0\0\x04"].concat();
+        for http_2 in [&[PREFACE][..], &[first, rest], &[&with_more]] {
+            assert_eq!(began_with(http_2).await.written.ago(), Duration::from_secs(1), "{http_2:?}");
+        }
+        let get = b"GET / HTTP/1.1\r\n".as_slice();
+        for http_1 in [&[get][..], &[b"P", b"OST"], &[first, b"HTTP/1.1\r\n"], &[get, PREFACE], &[first]] {
+            assert_eq!(began_with(http_1).await.written.ago(), Duration::ZERO, "{http_1:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn in_http_2_it_counts_when_all_answers_are_taken() {
         let written = Written::now(Clock::start());
-        let after = |pause: Duration, what: fn(&Written)| {
-            let written = written.clone();
-            async move {
-                pass(pause).await;
-                what(&written);
-                written.ago()
-            }
-        };
         let second = Duration::from_secs(1);
-        assert_eq!(after(second, |it| it.taken()).await, second, "HTTP/1 is judged by what is written");
-        assert_eq!(after(second, |it| it.answered(Version::HTTP_11)).await, 2 * second);
-        assert_eq!(after(second, |it| it.bytes()).await, Duration::ZERO);
-        assert_eq!(after(second, |it| it.answered(Version::HTTP_2)).await, Duration::ZERO);
-        assert_eq!(after(second, |it| it.bytes()).await, second, "a PING's answer, say");
-        assert_eq!(after(second, |it| it.taken()).await, Duration::ZERO);
+        pass(second).await;
+        let mut first = written.answer(Bytes::from_static(b"first"));
+        drop(written.answer(Bytes::from_static(b"second")));
+        assert_eq!(written.ago(), second, "the first is not taken");
+        let slice = first.split_to(1);
+        drop(first);
+        assert_eq!((written.ago(), &*slice), (second, b"f".as_slice()), "some of it waits");
+        drop(slice);
+        assert_eq!(written.ago(), Duration::ZERO);
+        pass(second).await;
+        // The answer to a `HEAD`.
+        drop(written.answer(Bytes::new()));
+        assert_eq!(written.ago(), Duration::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_comes_and_leaves_is_counted() {
+        let mut connections = at_most(2);
+        let counted = |connections: &Connections| {
+            let Counts { accepted, ended, silent, displaced, .. } = &*connections.counts;
+            [accepted, ended, silent, displaced].map(super::super::counts::Count::get)
+        };
+        let mut clients = vec![client(&mut connections).await, client(&mut connections).await];
+        assert_eq!(counted(&connections), [2, 0, 0, 0]);
+        clients.push(client(&mut connections).await);
+        assert_eq!(counted(&connections), [3, 1, 0, 1], "one was displaced");
+        drop(clients.pop());
+        connections.ended().await;
+        assert_eq!(counted(&connections), [3, 2, 0, 1], "one has left by itself");
+        pass(2 * SILENCE_MAX).await;
+        connections.close_silent();
+        connections.ended().await;
+        assert_eq!(counted(&connections), [3, 3, 1, 1], "one was silent");
     }
 
     #[tokio::test]
     async fn who_sends_without_end_does_not_keep_others_from_their_turn() {
         let written = Written::now(Clock::start());
-        let mut stream = Watched { stream: tokio::io::repeat(b'x'), written, read: 0 };
+        let mut stream = Watched::new(tokio::io::repeat(b'x'), written);
         let read = AtomicUsize::new(0);
         let mut reading = Box::pin(async {
             let mut buffer = [0; 4096];
@@ -385,13 +481,13 @@ mod tests {
         });
         for turn in 1..=3 {
             assert!(reading.as_mut().now_or_never().is_none());
-            assert_eq!(read.load(Ordering::Relaxed), turn * GO);
+            assert_eq!(read.load(Ordering::Relaxed), turn * READ_PER_TURN);
         }
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_panic_frees_its_place() {
-        let mut connections = Connections::new(Clock::start(), 1);
+        let mut connections = at_most(1);
         let (_ours, theirs) = duplex(16);
         connections.add(theirs, async |_stream| panic!("on purpose")).await;
         connections.ended().await;

@@ -1,14 +1,14 @@
-//! The endpoints. They read the snapshot and answer in constant time: no request makes a check, waits for one,
-//! or does any other I/O.
+//! The endpoints. They read the snapshot: no request makes a check, waits for one, or does any other I/O.
 //!
-//! [`server`] accepts → [`connections`] bounds how many there are, and for how long → [`service`] gives the short
-//! answers at once, from [`answers`], whose bytes are made when the snapshot changes → long ones are made in
-//! [`turns`], and [`room`] bounds how much of them waits for clients to take it → [`routes`] knows paths and methods
-//! → [`wire`] gives JSON its shapes.
+//! [`server`] accepts → [`connections`] bounds how many there are, and for how long → [`service`] answers health
+//! questions at once, in constant time, from [`answers`], whose bytes are made when the snapshot changes → long answers
+//! (over HTTP/1 only) are made in [`turns`], and [`room`] bounds how much of them waits for clients to take it →
+//! [`routes`] knows paths and methods → [`wire`] gives JSON its shapes. [`counts`] tells who was sent away.
 
 mod answers;
 mod connections;
 mod correlation;
+mod counts;
 mod openapi;
 mod query;
 mod room;

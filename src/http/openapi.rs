@@ -66,7 +66,7 @@ fn write() -> Value {
             },
             "responses": {
                 "Refused": {
-                    "description": "A request that no endpoint takes: 400 no path or a broken body, 405 another method than GET and HEAD, 413 a body that is too long, 503 too much of long answers that nobody takes. What is no HTTP at all, or has too long a head, is answered 400 or 431 without a body.",
+                    "description": "A request that no endpoint takes: 400 no path or a broken body, 405 another method than GET and HEAD, 413 a body that is too long, 503 too much of long answers that nobody takes, 505 HTTP/2 and no health question. What is no HTTP at all, or has too long a head, is answered 400 or 431 without a body.",
                     "headers": headers(),
                     "content": error,
                 },
@@ -129,11 +129,11 @@ struct Answer {
 
 fn operation(endpoint: Endpoint, generator: &mut SchemaGenerator) -> Operation {
     let answers = match endpoint {
-        Endpoint::Short(_) => vec![
+        Endpoint::Short(Question::Live | Question::Ready | Question::Alb | Question::Startup) => vec![
             answer::<wire::ShortBody<'_>>(200, "Yes", generator),
             answer::<wire::ShortBody<'_>>(503, "No", generator),
         ],
-        Endpoint::Health => {
+        Endpoint::Short(Question::Health) => {
             let health = generator.subschema_for::<wire::HealthJson<'_>>();
             let content = json!({"application/health+json": {"schema": health}});
             let answer = |code, description| Answer { code, description, content: content.clone() };
@@ -181,7 +181,7 @@ fn summary(endpoint: Endpoint) -> &'static str {
         Endpoint::Short(Question::Ready) => "Can this task serve?",
         Endpoint::Short(Question::Alb) => "Should this task stay in the load balancer?",
         Endpoint::Short(Question::Startup) => "Has every critical dependency succeeded once?",
-        Endpoint::Health => "All of it as health+json (draft-inadarei-api-health-check-06)",
+        Endpoint::Short(Question::Health) => "All of it as health+json (draft-inadarei-api-health-check-06)",
         Endpoint::Detailed => "Everything",
         Endpoint::Dependency => "One dependency",
         Endpoint::Config => "The configuration in force",
@@ -210,7 +210,6 @@ fn parameters(endpoint: Endpoint) -> Vec<Value> {
             }),
         ],
         Endpoint::Short(_)
-        | Endpoint::Health
         | Endpoint::Detailed
         | Endpoint::Config
         | Endpoint::Circuits

@@ -1,8 +1,9 @@
 //! Room for long answers: how much of them may wait in memory until their clients take them.
 //!
 //! A client can ask for all of the history, on each of a thousand connections, and take none of it. So an answer of the
-//! routes goes out in slices, and counts as long as some of it is still here; where too much waits already, whoever
-//! asks for more of that is refused, before anything is made. The short answers have nothing to do with it.
+//! routes counts until the last of it has gone to its connection; where too much waits already, whoever asks for
+//! more of that is refused, before anything is made. The short answers have nothing to do with it: their bytes are
+//! shared by all who ask.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -13,10 +14,8 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
 
-use super::connections::Written;
-
 /// Bytes that may wait before the next is refused: more than a hundred of the usual long answers.
-const WAITING_MAX: usize = 4 * 1024 * 1024;
+pub(super) const WAITING_MAX: usize = 4 * 1024 * 1024;
 
 /// So much goes out at a time. The connection copies it; all at once it would copy a long answer whole.
 const SLICE: usize = 16 * 1024;
@@ -32,39 +31,41 @@ impl Room {
     }
 
     /// The body of an answer, which takes room until the last of it has gone out.
-    pub(super) fn hold(&self, body: Bytes, written: Written) -> Held {
-        self.0.fetch_add(body.len(), Ordering::Relaxed);
-        Held { left: Bytes::from_owner(Waiting { room: self.clone(), body }), written }
+    pub(super) fn hold(&self, body: Bytes) -> Outgoing {
+        let bytes = body.len();
+        self.0.fetch_add(bytes, Ordering::Relaxed);
+        Outgoing { left: body, _taken: Some(Taken { room: self.clone(), bytes }) }
     }
 }
 
-/// Bytes that take room. Slices of them keep them: HTTP/2 takes a slice when there is room for a byte of it, and
-/// has the rest of it wait.
-struct Waiting {
-    room: Room,
-    body: Bytes,
-}
-
-impl AsRef<[u8]> for Waiting {
-    fn as_ref(&self) -> &[u8] {
-        &self.body
-    }
-}
-
-impl Drop for Waiting {
-    fn drop(&mut self) {
-        self.room.0.fetch_sub(self.body.len(), Ordering::Relaxed);
-    }
-}
-
-/// A body that takes room.
+/// Room that is taken.
 #[derive(Debug)]
-pub(super) struct Held {
-    left: Bytes,
-    written: Written,
+struct Taken {
+    room: Room,
+    bytes: usize,
 }
 
-impl Body for Held {
+impl Drop for Taken {
+    fn drop(&mut self) {
+        self.room.0.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+/// The body of an answer on its way out, in slices.
+#[derive(Debug)]
+pub(super) struct Outgoing {
+    left: Bytes,
+    _taken: Option<Taken>,
+}
+
+/// A body that takes no room.
+impl From<Bytes> for Outgoing {
+    fn from(left: Bytes) -> Self {
+        Self { left, _taken: None }
+    }
+}
+
+impl Body for Outgoing {
     type Data = Bytes;
     type Error = Infallible;
 
@@ -72,7 +73,6 @@ impl Body for Held {
         mut self: Pin<&mut Self>,
         _: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        self.written.taken();
         let length = self.left.len().min(SLICE);
         Poll::Ready((length > 0).then(|| Ok(Frame::data(self.left.split_to(length)))))
     }
@@ -91,54 +91,40 @@ mod tests {
     use http_body_util::BodyExt;
 
     use super::*;
-    use crate::clock::Clock;
-
-    fn hold(room: &Room, body: Bytes) -> Held {
-        room.hold(body, Written::now(Clock::start()))
-    }
 
     #[tokio::test]
     async fn a_body_goes_out_whole_in_slices_and_gives_its_room_back() {
         let room = Room::default();
         let sent: Bytes = (0..40_000_u32).map(|n| n.to_le_bytes()[0]).collect();
-        let mut held = hold(&room, sent.clone());
-        assert_eq!((held.size_hint().exact(), held.is_end_stream()), (Some(40_000), false));
+        let mut body = room.hold(sent.clone());
+        assert_eq!((body.size_hint().exact(), body.is_end_stream()), (Some(40_000), false));
         let mut came = Vec::new();
         let mut lengths = Vec::new();
-        while let Some(Ok(frame)) = held.frame().await {
+        while let Some(Ok(frame)) = body.frame().await {
+            assert_eq!(room.0.load(Ordering::Relaxed), 40_000, "the slices are parts of one piece of memory");
             let data = frame.into_data().unwrap();
             lengths.push(data.len());
             came.extend_from_slice(&data);
         }
         assert_eq!((lengths, came), (vec![SLICE, SLICE, 40_000 - 2 * SLICE], sent.to_vec()));
-        assert_eq!((held.size_hint().exact(), held.is_end_stream()), (Some(0), true));
+        assert_eq!((body.size_hint().exact(), body.is_end_stream()), (Some(0), true));
+        drop(body);
         assert_eq!(room.0.load(Ordering::Relaxed), 0, "all was taken");
-    }
-
-    #[tokio::test]
-    async fn a_slice_that_waits_elsewhere_takes_room_still() {
-        let room = Room::default();
-        let mut held = hold(&room, Bytes::from(vec![0; WAITING_MAX]));
-        let slice = held.frame().await.unwrap().unwrap().into_data().unwrap();
-        drop(held);
-        assert!(room.is_full());
-        drop(slice);
-        assert!(!room.is_full());
     }
 
     #[test]
     fn it_is_full_until_somebody_leaves() {
         let room = Room::default();
         let long = Bytes::from(vec![0; WAITING_MAX / 2]);
-        let first = hold(&room, long.clone());
+        let first = room.hold(long.clone());
         assert!(!room.is_full());
-        let second = hold(&room.clone(), long);
+        let second = room.clone().hold(long);
         assert!(room.is_full());
         drop(first);
         assert!(!room.is_full());
         drop(second);
         // One that is longer than all the room is no exception.
-        let longest = hold(&room, Bytes::from(vec![0; 2 * WAITING_MAX]));
+        let longest = room.hold(Bytes::from(vec![0; 2 * WAITING_MAX]));
         assert!(room.is_full());
         drop(longest);
         assert!(!room.is_full());

@@ -9,9 +9,11 @@ use warp::Filter;
 
 use super::answers::{Question, Short};
 use super::query::HistoryQuery;
+use super::room::WAITING_MAX;
+use super::service::BODY_MAX;
 use super::state::State;
 use super::{correlation, openapi, wire};
-use crate::health::{Snapshot, verdict};
+use crate::health::Snapshot;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const HEALTH_JSON: HeaderValue = HeaderValue::from_static("application/health+json");
@@ -29,10 +31,8 @@ pub enum Serves {
 /// What is answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Endpoint {
-    /// One of the short answers.
+    /// A health question.
     Short(Question),
-    /// health+json.
-    Health,
     /// Everything.
     Detailed,
     /// One dependency of it.
@@ -60,7 +60,7 @@ pub(super) const PATHS: &[(&str, Endpoint)] = &[
     ("/health/startup", Endpoint::Short(Question::Startup)),
     ("/readyz", Endpoint::Short(Question::Ready)),
     ("/livez", Endpoint::Short(Question::Live)),
-    ("/health", Endpoint::Health),
+    ("/health", Endpoint::Short(Question::Health)),
     ("/health/detailed", Endpoint::Detailed),
     ("/health/dependencies/{name}", Endpoint::Dependency),
     ("/health/config", Endpoint::Config),
@@ -82,7 +82,7 @@ pub(super) enum Audience {
 impl Endpoint {
     pub(super) fn audience(self) -> Audience {
         match self {
-            Self::Short(_) | Self::Health => Audience::Everybody,
+            Self::Short(_) => Audience::Everybody,
             Self::Detailed
             | Self::Dependency
             | Self::Config
@@ -134,20 +134,17 @@ struct Asked<'a> {
     id: &'a HeaderValue,
 }
 
-/// The question that this asks, where it is one that has a short answer. It has one on every listener.
-pub(super) fn short_question(method: &Method, path: &str) -> Option<Question> {
+/// The health question that this asks, where it is one. It has an answer on every listener.
+pub(super) fn question(method: &Method, path: &str) -> Option<Question> {
     match find(path) {
         Some((Endpoint::Short(question), _)) if is_read(method) => Some(question),
         _ => None,
     }
 }
 
-/// Who may ask for what is at this path, where that may be long: it grows with the number of dependencies.
-pub(super) fn may_be_long(path: &str) -> Option<Audience> {
-    match find(path)? {
-        (Endpoint::Short(_), _) => None,
-        (endpoint, _) => Some(endpoint.audience()),
-    }
+/// Whether the answer at this path may be long: it grows with the number of dependencies, and is made for whoever asks.
+pub(super) fn may_be_long(path: &str) -> bool {
+    !matches!(find(path), None | Some((Endpoint::Short(_), _)))
 }
 
 /// A short answer, made in the memory of the request's headers.
@@ -161,11 +158,18 @@ pub(super) fn answer_short(
     let Short { code, body } = state.short(question);
     log(request.method(), request.uri().path(), code, &id);
     headers.clear();
-    headers.insert(CONTENT_TYPE, JSON);
+    headers.insert(CONTENT_TYPE, content_type(question));
     let mut response = Response::new(body);
     *response.status_mut() = code;
     *response.headers_mut() = headers;
     finished(response, id)
+}
+
+fn content_type(question: Question) -> HeaderValue {
+    match question {
+        Question::Live | Question::Ready | Question::Alb | Question::Startup => JSON,
+        Question::Health => HEALTH_JSON,
+    }
 }
 
 fn log(method: &Method, path: &str, code: StatusCode, id: &HeaderValue) {
@@ -189,33 +193,47 @@ pub(super) enum Refusal {
     BodyBroken,
     /// Too much of long answers waits to be taken.
     NoRoom,
+    /// It comes by HTTP/2, and asks for something else than health.
+    OnlyHealth,
 }
 
 /// The answer to a request that does not get as far as the routes. The rest of a body that was not read could
 /// be taken for the next request, so it ends the connection.
-pub(super) fn refuse(refusal: Refusal, headers: &HeaderMap) -> Response<Bytes> {
+pub(super) fn refuse(refusal: Refusal, method: &Method, path: &str, headers: &HeaderMap) -> Response<Bytes> {
     let id = correlation::id(headers);
     let (code, name, message) = match refusal {
         Refusal::NoPath => (
             StatusCode::BAD_REQUEST,
             "bad_request",
-            "the target of the request is a host; a path is what is answered here",
+            "the target of the request is a host; a path is what is answered here".to_owned(),
         ),
         Refusal::BodyTooLong => (
             StatusCode::PAYLOAD_TOO_LARGE,
             "payload_too_large",
-            "the body of the request is longer than 16 KiB",
+            format!("the body of the request is longer than {} KiB", BODY_MAX / 1024),
         ),
-        Refusal::BodyBroken => {
-            (StatusCode::BAD_REQUEST, "bad_request", "the body of the request is not what its head says")
-        }
+        Refusal::BodyBroken => (
+            StatusCode::BAD_REQUEST,
+            "bad_request",
+            "the body of the request is not what its head says".to_owned(),
+        ),
         Refusal::NoRoom => (
             StatusCode::SERVICE_UNAVAILABLE,
             "overloaded",
-            "clients have asked for 4 MiB of answers and do not take them; ask again in a few seconds",
+            format!(
+                "clients have asked for {} MiB of answers and do not take them; ask again in a few seconds",
+                WAITING_MAX / 1024 / 1024
+            ),
+        ),
+        // RFC 9110, 15.6.6.
+        Refusal::OnlyHealth => (
+            StatusCode::HTTP_VERSION_NOT_SUPPORTED,
+            "http_version_not_supported",
+            "HTTP/2 is spoken for GET and HEAD of the health paths only; ask for this by HTTP/1.1".to_owned(),
         ),
     };
-    let mut response = error(code, name, message, &id);
+    log(method, path, code, &id);
+    let mut response = error(code, name, &message, &id);
     if matches!(refusal, Refusal::BodyTooLong | Refusal::BodyBroken) {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
@@ -241,7 +259,11 @@ fn answer(state: &State, serves: Serves, asked: &Asked<'_>) -> Response<Bytes> {
         Serves::Everybody => endpoint.audience() == Audience::Everybody,
     };
     let Some((endpoint, name)) = find(asked.path).filter(served) else {
-        return error(StatusCode::NOT_FOUND, "not_found", "there is nothing at this path", asked.id);
+        let message = match serves {
+            Serves::Everything => "there is nothing at this path; /openapi.json describes all that there is",
+            Serves::Everybody => "there is nothing at this path, or only on the operators' listener",
+        };
+        return error(StatusCode::NOT_FOUND, "not_found", message, asked.id);
     };
     if !is_read(asked.method) {
         let message = "only GET and HEAD are answered here";
@@ -258,16 +280,12 @@ fn answer(state: &State, serves: Serves, asked: &Asked<'_>) -> Response<Bytes> {
     match endpoint {
         Endpoint::Short(question) => {
             let Short { code, body } = state.short(question);
-            respond(code, JSON, body)
-        }
-        Endpoint::Health => {
-            let body = wire::HealthJson::new(&snapshot, state.service(), now);
-            let Short { code, .. } = Short::new(&verdict::ready(&snapshot, now.mono));
-            respond(code, HEALTH_JSON, wire::to_bytes(&body))
+            respond(code, content_type(question), body)
         }
         Endpoint::Detailed => {
             let (service, environment) = (state.service(), state.environment());
-            ok(&wire::Detailed::new(&snapshot, service, environment, &state.live(), state.names(), now))
+            let (live, names, server) = (state.live(), state.names(), wire::Server::new(state.all_counts()));
+            ok(&wire::Detailed::new(&snapshot, service, environment, &live, names, server, now))
         }
         Endpoint::Dependency => one(&|index| ok(&wire::Dependency::new(&snapshot, index, now))),
         Endpoint::Config => respond(StatusCode::OK, JSON, state.config()),

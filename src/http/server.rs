@@ -4,6 +4,7 @@
 //! our own: a time limit for the head of a request, a limit for connections, and an end that comes.
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -16,6 +17,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use super::connections::{Connections, Watched};
+use super::counts::Lately;
 use super::routes::{Serves, routes};
 use super::service::Front;
 use super::state::State;
@@ -29,6 +31,12 @@ const HEAD_MAX: u16 = 16 * 1024;
 
 /// Requests at a time on one connection, in HTTP/2.
 const STREAMS_MAX: u32 = 16;
+
+/// What may be sent of a request's body, in HTTP/2, of which none is read.
+const BODY_WINDOW: u32 = 1024;
+
+/// The same of all bodies on one connection. The protocol begins with this and cannot do with less.
+const BODIES_WINDOW: u32 = 65_535;
 
 /// What a peer does not take for this long is given up, also where its connection is closed already.
 const UNREAD_MAX: Duration = Duration::from_secs(30);
@@ -67,20 +75,21 @@ pub async fn serve(
     connections_max: usize,
     stop: CancellationToken,
 ) {
-    let mut connections = Connections::new(state.clock(), connections_max);
-    let front = Front::new(state.clone(), TowerToHyperService::new(warp::service(routes(state, serves))));
+    let counts = state.counts(serves);
+    let mut lately = Lately::new(&listener, Arc::clone(&counts));
+    let mut connections = Connections::new(state.clock(), connections_max, Arc::clone(&counts));
+    let routed = TowerToHyperService::new(warp::service(routes(state.clone(), serves)));
+    let front = Front::new(state, routed, counts);
     let http = protocols();
     let graceful = GracefulShutdown::new();
     let mut tick = tokio::time::interval(TICK);
-    // Told once between two ticks.
-    let mut told = false;
     loop {
         let accepted = tokio::select! {
             () = stop.cancelled() => break,
             _ = tick.tick() => {
                 heartbeat.beat();
                 connections.close_silent();
-                told = false;
+                lately.tell();
                 continue;
             }
             () = connections.ended() => continue,
@@ -90,11 +99,7 @@ pub async fn serve(
             Ok((stream, _)) => stream,
             Err(error) => {
                 if out_of_room(&error) {
-                    if !std::mem::replace(&mut told, true) {
-                        tracing::warn!(
-                            "no connection can be accepted: {error}; others are closed to make room"
-                        );
-                    }
+                    lately.out_of_room = Some(error);
                     connections.close_oldest();
                 } else {
                     tracing::debug!("a connection was gone before it was accepted: {error}");
@@ -145,7 +150,11 @@ fn protocols() -> auto::Builder<TokioExecutor> {
         .max_buf_size(HEAD_MAX.into())
         // Copying a small body behind its head costs less than handing two pieces to the kernel.
         .writev(false);
-    http.http2().max_concurrent_streams(STREAMS_MAX).max_header_list_size(HEAD_MAX.into());
+    http.http2()
+        .max_concurrent_streams(STREAMS_MAX)
+        .max_header_list_size(HEAD_MAX.into())
+        .initial_stream_window_size(BODY_WINDOW)
+        .initial_connection_window_size(BODIES_WINDOW);
     http
 }
 

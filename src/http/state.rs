@@ -7,6 +7,8 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use bytes::Bytes;
 
 use super::answers::{Question, Rendered, Short};
+use super::counts::Counts;
+use super::routes::Serves;
 use crate::clock::{Clock, Heartbeat};
 use crate::config::Plan;
 use crate::health::verdict::{self, Answer, Pulse};
@@ -28,6 +30,8 @@ struct Shared {
     /// The body of `/health/config`; it cannot change while the agent runs.
     config: Bytes,
     pulses: Pulses,
+    /// Of the listener that serves everything, and of the one that serves everybody.
+    counts: [Arc<Counts>; 2],
     names: Box<dyn Fn() -> ResolverStats + Send + Sync>,
 }
 
@@ -62,6 +66,7 @@ impl State {
             environment: plan.service().environment().clone(),
             config: Bytes::from(plan.effective().to_string()),
             pulses,
+            counts: Default::default(),
             names: Box::new(names),
         }))
     }
@@ -96,6 +101,20 @@ impl State {
         (self.0.names)()
     }
 
+    /// The counts of the listener that serves this.
+    pub(super) fn counts(&self, serves: Serves) -> Arc<Counts> {
+        let [everything, everybody] = &self.0.counts;
+        Arc::clone(match serves {
+            Serves::Everything => everything,
+            Serves::Everybody => everybody,
+        })
+    }
+
+    /// The counts of all listeners.
+    pub(super) fn all_counts(&self) -> impl Iterator<Item = &Counts> {
+        self.0.counts.iter().map(|counts| &**counts)
+    }
+
     /// All dependencies as they are now.
     pub(super) fn snapshot(&self) -> Arc<Snapshot> {
         self.0.snapshot.load_full()
@@ -118,11 +137,12 @@ impl State {
             Question::Ready => self.rendered().ready.clone(),
             Question::Alb => self.rendered().alb.clone(),
             Question::Startup => self.rendered().startup.clone(),
+            Question::Health => self.rendered().health(&self.0.service),
         }
     }
 
-    /// Makes the short answers of the newest snapshot. Called when there is one, so that nobody who asks waits
-    /// for it.
+    /// Makes the short answers of the newest snapshot. Called when there is one, so that no load balancer waits for
+    /// it.
     pub fn renew(&self) {
         self.rendered();
     }

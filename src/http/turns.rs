@@ -13,7 +13,7 @@ use tokio::sync::Mutex;
 pub(super) struct Turns(Arc<Mutex<()>>);
 
 impl Turns {
-    /// Waits for a turn. It is what is done from then on without waiting for anything.
+    /// Waits for a turn. The turn lasts until whoever has it waits for something else.
     pub(super) async fn next(&self) {
         let _first = self.0.lock().await;
         // A runtime takes up who yields after it has looked at the sockets.

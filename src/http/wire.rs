@@ -10,7 +10,7 @@ mod map;
 mod schema;
 
 pub(super) use circuit::{Circuits, NamedCircuit};
-pub(super) use detailed::{Dependency, Detailed};
+pub(super) use detailed::{Dependency, Detailed, Server};
 pub(super) use health_json::HealthJson;
 pub(super) use history::History;
 
@@ -73,7 +73,7 @@ pub(super) struct ErrorBody<'a> {
 #[schemars(inline)]
 struct Error<'a> {
     /// For programs: `bad_request`, `not_found`, `unknown_dependency`, `method_not_allowed`, `payload_too_large`,
-    /// `overloaded`.
+    /// `overloaded`, `http_version_not_supported`.
     code: &'static str,
     /// For people.
     message: &'a str,

@@ -1,4 +1,4 @@
-//! The endpoints: shapes field by field, methods, headers, what strangers are told, and rude clients.
+//! The endpoints: shapes field by field, methods, headers, and what strangers are told.
 
 use std::collections::BTreeSet;
 
@@ -128,6 +128,10 @@ async fn detailed_has_the_shape_of_the_contract_field_by_field() {
                 "packets": "integer", "shared": "integer", "waited": "integer", "waited_seconds": "number",
                 "kept": "integer", "refused": "integer", "withheld": "integer",
             },
+            "server": {
+                "connections": "integer", "accepted": "integer", "silent": "integer", "displaced": "integer",
+                "overloaded": "integer",
+            },
             "dependencies": "map",
         }),
         "detailed",
@@ -244,8 +248,9 @@ async fn mixed() -> (tcp::Peer, Config, Agent) {
     (peer, config, agent)
 }
 
-const SHORT: [&str; 6] =
-    ["/health/live", "/livez", "/health/ready", "/readyz", "/health/alb", "/health/startup"];
+/// What is answered at once, also over HTTP/2.
+pub const SHORT: [&str; 7] =
+    ["/health/live", "/livez", "/health/ready", "/readyz", "/health/alb", "/health/startup", "/health"];
 const OPERATORS: [&str; 7] = [
     "/health/detailed",
     "/health/dependencies/port",
@@ -263,7 +268,7 @@ fn header_names(answer: &Response) -> BTreeSet<String> {
 #[tokio::test(flavor = "multi_thread")]
 async fn methods_headers_and_errors_are_as_promised() {
     let (_peer, _config, agent) = mixed().await;
-    for path in [&SHORT[..], &["/health"], &OPERATORS].concat() {
+    for path in [&SHORT[..], &OPERATORS].concat() {
         let answer = agent.get(path).await;
         assert_eq!(answer.status, 200, "{path}: {answer}");
         assert_eq!(answer.header("cache-control"), "no-store", "{path}");
@@ -347,7 +352,7 @@ async fn correlation_ids_are_echoed_where_they_are_harmless_and_else_made() {
 async fn strangers_are_told_no_names_and_no_messages() {
     let (peer, _config, agent) = mixed().await;
     let port = peer.address().port().to_string();
-    for path in [&SHORT[..], &["/health"]].concat() {
+    for path in SHORT {
         let answer = agent.get(path).await;
         for private in ["secret-host", "127.0.0.1", "invalid", &port, "connection", "message", "hint"] {
             assert!(!answer.body.contains(private), "{path} tells {private}: {answer}");
@@ -371,7 +376,7 @@ async fn no_request_makes_a_check() {
     let agent = config.agent().await;
     let first = agent.until_dependency("port", |it| it["last_check"].is_object(), "the first check").await;
     assert_eq!(peer.until_accepted(1).await, 1);
-    let paths = [&SHORT[..], &["/health"], &OPERATORS].concat();
+    let paths = [&SHORT[..], &OPERATORS].concat();
     for n in 0..1_000 {
         let path = paths[n % paths.len()];
         assert_eq!(agent.get(path).await.status, 200, "{path}");

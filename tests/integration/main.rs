@@ -25,6 +25,7 @@ mod endpoints;
 mod failure_kinds;
 mod fallbacks;
 mod history;
+mod http_2;
 mod http_probe;
 mod imports;
 mod names;

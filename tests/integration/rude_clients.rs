@@ -2,28 +2,39 @@
 
 use std::io;
 
-use bytes::Bytes;
 use futures_util::future::join_all;
-use http_body_util::{BodyExt, Empty};
-use hyper::Request;
-use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 
-use crate::support::agent::{Agent, Signal};
+use crate::support::agent::Agent;
 use crate::support::config::{Config, on};
 use crate::support::tcp;
 use crate::support::wait::{PATIENCE, eventually};
 
 /// An agent that watches a port that is well.
-async fn agent() -> (Agent, impl Sized) {
+pub async fn agent() -> (Agent, impl Sized) {
     let peer = tcp::mute().await;
     let config =
         Config::quick([on("tcp", "port", json!({"host": "127.0.0.1", "port": peer.address().port()}))]);
     let agent = config.agent().await;
     agent.until("/health/ready", |it| it.status == 200, "a first result").await;
+    (agent, (peer, config))
+}
+
+/// An agent that watches it a thousand times over: all that it has to tell is almost a megabyte.
+pub async fn agent_with_long_answers() -> (Agent, impl Sized) {
+    let peer = tcp::mute().await;
+    let port = |n: usize| {
+        let more = json!({"host": "127.0.0.1", "port": peer.address().port(), "interval": "1h"});
+        on("tcp", &format!("port-{n}"), more)
+    };
+    let config = Config::quick((0..1_000).map(port));
+    let agent = config.agent().await;
+    agent.until("/health/ready", |it| it.status == 200, "first results").await;
+    let all = agent.get("/health/detailed").await;
+    assert!(all.body.len() > 900_000, "{}", all.body.len());
     (agent, (peer, config))
 }
 
@@ -279,6 +290,7 @@ async fn an_endless_body_ends_with_413() {
         assert!(answer.starts_with("HTTP/1.1 413"), "{head}: {answer}");
         assert!(answer.contains("payload_too_large") && answer.contains("connection: close"), "{answer}");
         sending.await.expect("the agent hangs up, so the sender ends");
+        agent.until_logged(|it| it["code"] == 413 && it["path"] == "/health/live", "the refusal").await;
     }
 }
 
@@ -297,35 +309,8 @@ async fn one_connection_carries_many_requests_at_once() {
     assert!(client.answer().await.is_none());
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn http_2_is_spoken_with_who_begins_with_it() {
-    let (agent, _peer) = agent().await;
-    let stream = TcpStream::connect(agent.address()).await.expect("it listens");
-    let (mut sender, connection) =
-        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
-            .await
-            .expect("HTTP/2");
-    let connection = tokio::spawn(connection);
-    for (path, code) in [("/health/alb", 200), ("/health/detailed", 200), ("/nothing", 404)] {
-        let target = format!("http://{}{path}", agent.address());
-        let request = Request::get(target).header("x-correlation-id", "abc").body(Empty::<Bytes>::new());
-        let answer = sender.send_request(request.expect("a request")).await.expect("an answer");
-        assert_eq!(answer.status(), code, "{path}");
-        assert_eq!(answer.headers()["x-correlation-id"], "abc");
-        let body = answer.into_body().collect().await.expect("a body").to_bytes();
-        assert!(serde_json::from_slice::<Value>(&body).expect("JSON").is_object());
-    }
-    // It does not keep the agent from ending.
-    agent.signal(Signal::TERM);
-    tokio::time::timeout(PATIENCE, connection)
-        .await
-        .expect("an end")
-        .expect("no panic")
-        .expect("a polite one");
-}
-
 /// Raises the limit of open files of this process: the tests hold thousands.
-fn allow_open_files(wanted: u64) {
+pub fn allow_open_files(wanted: u64) {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     if current.is_some_and(|current| current < wanted) {
         let raised = Rlimit { current: Some(wanted), maximum };
@@ -362,6 +347,11 @@ async fn whoever_asks_is_answered_while_thousands_sit_there() {
         }
     }
     assert_eq!(held.len(), 2_000);
+    let server = agent.get("/health/detailed").await.json()["server"].clone();
+    let count = |name: &str| server[name].as_u64().expect("a number");
+    assert!(count("accepted") > 2_000 && count("connections") <= 1_024, "{server}");
+    assert!(count("displaced") > 900, "{server}");
+    agent.until_logged(|it| it["level"] == "WARN" && it["closed"].is_u64(), "who is sent away").await;
     let before = agent.dependency("port").await["circuit"]["successes"].as_u64();
     agent.until_dependency("port", |it| it["circuit"]["successes"].as_u64() > before, "another check").await;
 }
@@ -405,82 +395,33 @@ async fn silence_and_unread_answers_end_a_connection() {
 #[tokio::test(flavor = "multi_thread")]
 async fn answers_that_nobody_takes_fill_no_memory_and_keep_no_health_question_waiting() {
     allow_open_files(8_192);
-    let (agent, _peer) = agent().await;
-    let many = b"GET /openapi.json HTTP/1.1\r\nhost: a\r\n\r\n".repeat(200);
-    let greedy = std::cell::RefCell::new(Vec::new());
-    let refused = eventually("the next one to be refused", || async {
-        for _ in 0..20 {
-            let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
-            // The kernel is to keep as little as it can.
-            socket.set_recv_buffer_size(2_048).expect("a size");
-            let mut stream = socket.connect(agent.address()).await.map_err(|error| error.to_string())?;
-            stream.write_all(&many).await.map_err(|error| error.to_string())?;
-            greedy.borrow_mut().push(stream);
-        }
-        for path in ["/health/alb", "/health"] {
-            assert_eq!(agent.get(path).await.status, 200, "{path}");
-        }
-        let answer = agent.get("/health/detailed").await;
-        if answer.status == 503 { Ok(answer) } else { Err(answer.to_string()) }
-    })
-    .await;
-    assert_eq!(refused.json()["error"]["code"], "overloaded", "{refused}");
-    drop(greedy);
-    agent.until("/health/detailed", |answer| answer.status == 200, "room").await;
-}
-
-/// An HTTP/2 client that allows `window` bytes of each answer, and has asked for as many as it may at a time.
-async fn greedy_http_2(agent: &Agent, path: &str, window: u8) -> TcpStream {
-    let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
-    // SETTINGS_INITIAL_WINDOW_SIZE.
-    bytes.extend(frame(4, 0, 0, &[0, 4, 0, 0, 0, window]));
-    // GET and http from HPACK's static table, then the literals of a path and a host.
-    let length = u8::try_from(path.len()).expect("a short path");
-    let head = [&[0x82, 0x86, 0x04, length], path.as_bytes(), &[0x01, 1, b'a']].concat();
-    for stream in 0..16 {
-        // END_HEADERS and END_STREAM.
-        bytes.extend(frame(1, 0x05, 2 * stream + 1, &head));
-    }
-    let mut client = TcpStream::connect(agent.address()).await.expect("it listens");
-    client.write_all(&bytes).await.expect("it reads");
-    client
-}
-
-/// A frame of HTTP/2 (RFC 9113, 4.1).
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
-    let length = u8::try_from(payload.len()).expect("a short frame");
-    [&[0, 0, length, kind, flags], stream.to_be_bytes().as_slice(), payload].concat()
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn no_window_of_http_2_is_too_small_for_the_room_and_no_ping_keeps_it() {
-    allow_open_files(8_192);
-    // With a window of one byte the protocol takes more of an answer, and has it wait elsewhere.
-    tokio::join!(until_the_greedy_are_gone(0), until_the_greedy_are_gone(1));
-}
-
-/// An agent whose room is filled by clients with such a window, until it hangs up on them.
-async fn until_the_greedy_are_gone(window: u8) {
-    let (agent, _peer) = agent().await;
+    let (agent, _peer) = agent_with_long_answers().await;
+    let get = |path: &str, times: usize| format!("GET {path} HTTP/1.1\r\nhost: a\r\n\r\n").repeat(times);
+    // The kernel keeps two megabytes for each; what comes then stays with the agent.
+    let many = get("/openapi.json", 40) + &get("/health/detailed", 10);
+    let before = agent.resident_kib();
     let mut greedy = Vec::new();
-    for _ in 0..400 {
-        greedy.push(greedy_http_2(&agent, "/health/detailed", window).await);
+    for _ in 0..100 {
+        let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
+        socket.set_recv_buffer_size(2_048).expect("a size");
+        let mut stream = socket.connect(agent.address()).await.expect("it listens");
+        stream.write_all(many.as_bytes()).await.expect("it fits into the buffers of the kernel");
+        greedy.push(stream);
     }
-    agent.until("/circuits", |answer| answer.status == 503, "a room that is full").await;
+    let long = "/health/dependencies/port-1";
+    let refused = agent.until(long, |answer| answer.status == 503, "a room that is full").await;
+    assert_eq!(refused.json()["error"]["code"], "overloaded", "{refused}");
     for path in ["/health/alb", "/health"] {
         assert_eq!(agent.get(path).await.status, 200, "{path}");
     }
-    eventually("those who take nothing to be gone", || {
-        let mut buffer = [0; 64 * 1024];
-        let stays = |client: &&TcpStream| {
-            let pinged = client.try_write(&frame(6, 0, 0, b"stay, ok")).is_ok();
-            pinged && !matches!(client.try_read(&mut buffer), Ok(0))
-        };
-        let still = greedy.iter().filter(stays).count();
-        std::future::ready(if still == 0 { Ok(()) } else { Err(format!("{still} are still there")) })
-    })
-    .await;
-    agent.until("/circuits", |answer| answer.status == 200, "room").await;
+    let more = agent.resident_kib().saturating_sub(before);
+    // One answer each would be 90 MiB and more.
+    assert!(more < 32 * 1024, "{more} KiB more");
+    agent.until_logged(|it| it["level"] == "WARN" && it["refused"].is_u64(), "who is refused").await;
+    drop(greedy);
+    agent.until(long, |answer| answer.status == 200, "room").await;
+    let server = agent.get("/health/detailed").await.json()["server"].clone();
+    assert!(server["overloaded"].as_u64().is_some_and(|refused| refused > 0), "{server}");
 }
 
 /// Sends this, and reads nothing until the agent has hung up although it may have more to say.

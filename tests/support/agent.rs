@@ -182,6 +182,15 @@ impl Agent {
         .await
     }
 
+    /// What it holds in memory, in KiB: `VmRSS` of the kernel.
+    pub fn resident_kib(&self) -> u64 {
+        let path = format!("/proc/{}/status", self.child.id());
+        let status = std::fs::read_to_string(path).expect("it runs");
+        let line =
+            status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a running process has it");
+        line.trim().trim_end_matches(" kB").parse().expect("a number")
+    }
+
     /// Sends a signal.
     pub fn signal(&self, signal: Signal) {
         send(&self.child, signal);

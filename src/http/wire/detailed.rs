@@ -16,6 +16,7 @@ use crate::health::window::Latency;
 use crate::health::{
     Check, Impact, Kind, Now, PoolStats, ResolverStats, Scope, ServiceStatus, Snapshot, Status,
 };
+use crate::http::counts::Counts;
 
 /// Everything.
 #[derive(Debug, Serialize, JsonSchema)]
@@ -31,6 +32,7 @@ pub(in crate::http) struct Detailed<'a> {
     task: Option<()>,
     groups: Groups,
     resolver: Resolver,
+    server: Server,
     dependencies: OrderedMap<&'a str, Dependency<'a>>,
 }
 
@@ -50,6 +52,36 @@ impl From<ResolverStats> for Resolver {
     fn from(stats: ResolverStats) -> Self {
         let ResolverStats { packets, shared, waited, waited_for, kept, refused, withheld } = stats;
         Self { packets, shared, waited, waited_seconds: seconds(waited_for), kept, refused, withheld }
+    }
+}
+
+/// Those who ask, on all listeners, since the start.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(in crate::http) struct Server {
+    /// Open now.
+    connections: u64,
+    accepted: u64,
+    /// Closed because they had no answer for too long.
+    silent: u64,
+    /// Closed to make room for others.
+    displaced: u64,
+    /// Requests that were answered `overloaded`.
+    overloaded: u64,
+}
+
+impl Server {
+    pub(in crate::http) fn new<'a>(listeners: impl IntoIterator<Item = &'a Counts>) -> Self {
+        let mut all = Self { connections: 0, accepted: 0, silent: 0, displaced: 0, overloaded: 0 };
+        for Counts { accepted, ended, silent, displaced, overloaded } in listeners {
+            // Those that have ended first: there are never more of them than were accepted by then.
+            let ended = ended.get();
+            all.connections += accepted.get().saturating_sub(ended);
+            all.accepted += accepted.get();
+            all.silent += silent.get();
+            all.displaced += displaced.get();
+            all.overloaded += overloaded.get();
+        }
+        all
     }
 }
 
@@ -87,6 +119,7 @@ impl<'a> Detailed<'a> {
         environment: &'a str,
         live: &Answer,
         names: ResolverStats,
+        server: Server,
         now: Now,
     ) -> Self {
         let dependencies = snapshot
@@ -114,6 +147,7 @@ impl<'a> Detailed<'a> {
                 startup: verdict::startup(snapshot).into(),
             },
             resolver: names.into(),
+            server,
             dependencies: OrderedMap(dependencies.collect()),
         }
     }

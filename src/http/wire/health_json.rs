@@ -2,13 +2,12 @@
 //!
 //! Everybody may ask for it, so `output` holds failure kinds and no messages.
 
-use std::collections::BTreeMap;
-
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use super::map::OrderedMap;
 use super::{Timestamp, millis};
-use crate::health::{DependencyView, Kind, Now, ServiceStatus, Snapshot, Status, verdict};
+use crate::health::{DependencyView, Kind, Monotonic, ServiceStatus, Snapshot, Status, verdict};
 
 #[derive(Debug, Serialize, JsonSchema)]
 pub(in crate::http) struct HealthJson<'a> {
@@ -18,19 +17,7 @@ pub(in crate::http) struct HealthJson<'a> {
     service_id: &'a str,
     description: String,
     /// By `NAME:responseTime`.
-    #[schemars(with = "BTreeMap<String, Vec<Measurement>>")]
-    checks: Checks<'a>,
-}
-
-/// `{"database:responseTime": [{…}]}`.
-#[derive(Debug)]
-struct Checks<'a>(Vec<(&'a str, Measurement)>);
-
-impl Serialize for Checks<'_> {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer
-            .collect_map(self.0.iter().map(|(name, measured)| (format!("{name}:responseTime"), [measured])))
-    }
+    checks: OrderedMap<String, [Measurement; 1]>,
 }
 
 #[derive(Debug, Serialize, JsonSchema)]
@@ -49,11 +36,12 @@ struct Measurement {
 }
 
 impl<'a> HealthJson<'a> {
-    pub(in crate::http) fn new(snapshot: &'a Snapshot, service: &'a str, now: Now) -> Self {
-        let status = verdict::service(snapshot, now.mono);
+    pub(in crate::http) fn new(snapshot: &Snapshot, service: &'a str, now: Monotonic) -> Self {
+        let status = verdict::service(snapshot, now);
         let enabled = snapshot.dependencies.iter().enumerate().filter(|(_, view)| view.policy.enabled());
         let checks = enabled.map(|(index, view)| {
-            (view.policy.name.as_str(), Measurement::new(view, snapshot.status(index, now.mono)))
+            let measured = Measurement::new(view, snapshot.status(index, now));
+            (format!("{}:responseTime", view.policy.name), [measured])
         });
         Self {
             status: match status {
@@ -64,7 +52,7 @@ impl<'a> HealthJson<'a> {
             version: crate::version::VERSION,
             service_id: service,
             description: format!("{service} is {status}"),
-            checks: Checks(checks.collect()),
+            checks: OrderedMap(checks.collect()),
         }
     }
 }
