@@ -31,12 +31,14 @@ const LAST_WORDS_MAX: usize = 1024;
 pub struct Tapped<S, T> {
     stream: S,
     tap: T,
+    /// Writing failed by this, and the last words are still to be heard.
+    cut: Option<io::Error>,
 }
 
 impl<S, T> Tapped<S, T> {
     /// Has `tap` hear what `stream` receives.
     pub fn new(stream: S, tap: T) -> Self {
-        Self { stream, tap }
+        Self { stream, tap, cut: None }
     }
 
     /// The stream.
@@ -69,20 +71,32 @@ impl<S: AsyncRead + Unpin, T: Tap> AsyncRead for Tapped<S, T> {
 impl<S: AsyncRead + AsyncWrite + Unpin, T: Tap> AsyncWrite for Tapped<S, T> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        let result = ready!(Pin::new(&mut this.stream).poll_write(cx, data));
-        if result.is_err() && T::LAST_WORDS {
+        let error = match this.cut.take() {
+            Some(error) => error,
+            None => match ready!(Pin::new(&mut this.stream).poll_write(cx, data)) {
+                Ok(written) => return Poll::Ready(Ok(written)),
+                Err(error) => error,
+            },
+        };
+        if T::LAST_WORDS {
             let mut last = [0; LAST_WORDS_MAX];
             let mut last = ReadBuf::new(&mut last);
             match Pin::new(&mut this.stream).poll_read(cx, &mut last) {
-                Poll::Ready(Ok(())) if !last.filled().is_empty() => {
+                Poll::Ready(Ok(())) if last.filled().is_empty() => {}
+                Poll::Ready(Ok(())) => {
                     let _ = this.tap.hear(last.filled());
                 }
                 // Such as the alert that ended a TLS session.
                 Poll::Ready(Err(error)) => this.tap.ended(&error),
-                _ => {}
+                // What cut the connection makes it readable; the runtime has only not noticed yet.
+                Poll::Pending => {
+                    this.cut = Some(error);
+                    return Poll::Pending;
+                }
             }
         }
-        Poll::Ready(result.inspect_err(|error| this.tap.ended(error)))
+        this.tap.ended(&error);
+        Poll::Ready(Err(error))
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -140,6 +154,51 @@ mod tests {
         assert!(!tapped.tap().closed);
         assert_eq!(tapped.read(&mut [0]).await.unwrap(), 0);
         assert!(tapped.tap().closed);
+    }
+
+    /// Cut, and it takes the runtime so many looks to notice that there is something to read.
+    struct Cut {
+        looks: u32,
+    }
+
+    impl AsyncRead for Cut {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+            buf: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            if self.looks > 0 {
+                self.looks -= 1;
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            buf.put_slice(b"go away");
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    impl AsyncWrite for Cut {
+        fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, _: &[u8]) -> Poll<io::Result<usize>> {
+            Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[tokio::test]
+    async fn last_words_are_waited_for_until_they_can_be_read() {
+        for looks in 0..3 {
+            let mut tapped = Tapped::new(Cut { looks }, Ear::default());
+            assert_eq!(tapped.write(b"hello").await.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+            assert_eq!(tapped.tap().heard, b"go away", "after {looks}");
+            assert_eq!(tapped.tap().told, Some(io::ErrorKind::ConnectionReset));
+        }
     }
 
     #[tokio::test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_postgres::config::{SslMode, SslNegotiation};
-use tokio_postgres::error::{DbError, Severity};
+use tokio_postgres::error::{DbError, Severity, SqlState};
 use tokio_postgres::{Client, Config, Error, SimpleQueryMessage, SimpleQueryRow};
 use tokio_util::task::AbortOnDropHandle;
 
@@ -113,9 +113,12 @@ impl Connection {
 
     /// Whether this error was the end of the session: the server says so by its severity before it closes.
     pub(super) fn ended_by(&self, error: &Error) -> bool {
-        let fatal =
-            |said: &DbError| matches!(said.parsed_severity(), Some(Severity::Fatal | Severity::Panic));
-        error.as_db_error().is_none_or(fatal) || self.client.is_closed()
+        let final_word = |said: &DbError| {
+            matches!(said.parsed_severity(), Some(Severity::Fatal | Severity::Panic))
+                // PgBouncer calls it an error, and closes the connection a moment later.
+                || *said.code() == SqlState::PROTOCOL_VIOLATION
+        };
+        error.as_db_error().is_none_or(final_word) || self.client.is_closed()
     }
 
     /// The rows of the answer to `question`, by the simple protocol: every value is text, and no prepared statement
