@@ -80,24 +80,26 @@ pub struct Failure {
     pub message: String,
     /// What to do about it.
     pub hint: String,
-    /// Whether it will not pass by itself although its kind can.
-    pub lasting: bool,
+    /// Whether another attempt, a moment later, could succeed with nobody having done anything. As a rule the kind
+    /// decides.
+    pub may_pass: bool,
 }
 
 impl Failure {
     /// A failure with the kind's own hint.
     pub fn new(phase: Phase, kind: FailureKind, message: impl Into<String>) -> Self {
-        Self { phase, kind, code: None, message: message.into(), hint: kind.hint().into(), lasting: false }
+        let may_pass = kind.may_pass();
+        Self { phase, kind, code: None, message: message.into(), hint: kind.hint().into(), may_pass }
     }
 
     /// One that another attempt will meet again, whatever its kind: a person has to mend it.
     pub fn lasting(self) -> Self {
-        Self { lasting: true, ..self }
+        Self { may_pass: false, ..self }
     }
 
-    /// Whether another attempt, a moment later, could succeed with nobody having done anything.
-    pub fn may_pass(&self) -> bool {
-        self.kind.may_pass() && !self.lasting
+    /// One that can pass by itself, whatever its kind: its peer said so.
+    pub fn passing(self) -> Self {
+        Self { may_pass: true, ..self }
     }
 
     /// With the code that the peer or the kernel gave.

@@ -58,7 +58,7 @@ pub async fn run(
         }
         let pause = policy.backoff.pause(attempt, clock::draw());
         left_behind = trace.left_behind.take().or(left_behind);
-        let again = outcome.as_ref().is_err_and(Failure::may_pass)
+        let again = outcome.as_ref().is_err_and(|failure| failure.may_pass)
             && attempt < allowed
             && pause < deadline.remaining();
         if !again {

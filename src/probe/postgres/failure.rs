@@ -89,7 +89,7 @@ fn of_server(phase: Phase, said: &DbError, encrypted: bool) -> Failure {
     if *code == SqlState::PROTOCOL_VIOLATION {
         return pooler::failure(fail, said.message());
     }
-    fail(match *code {
+    let failure = fail(match *code {
         // The database exists and takes no connections (`ALLOW_CONNECTIONS false`).
         SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE if phase == Phase::Auth => FailureKind::AccessDenied,
         SqlState::INVALID_CATALOG_NAME => FailureKind::DatabaseMissing,
@@ -99,7 +99,16 @@ fn of_server(phase: Phase, said: &DbError, encrypted: bool) -> Failure {
         SqlState::READ_ONLY_SQL_TRANSACTION => FailureKind::ReadOnly,
         SqlState::INSUFFICIENT_PRIVILEGE => FailureKind::AccessDenied,
         _ => FailureKind::QueryFailed,
-    })
+    });
+    if passes(code) { failure.passing() } else { failure }
+}
+
+/// Whether what a server says with this code passes by itself, whatever its kind: a transaction that had to give way
+/// to another one, or on a standby to what it replays (class 40); memory, disk or connections that there were not
+/// enough of at the moment (class 53).
+fn passes(code: &SqlState) -> bool {
+    const GAVE_WAY: [SqlState; 2] = [SqlState::T_R_SERIALIZATION_FAILURE, SqlState::T_R_DEADLOCK_DETECTED];
+    GAVE_WAY.contains(code) || code.code().starts_with("53")
 }
 
 /// 28000: `pg_hba.conf` refuses us, or the role does not exist or may not log in, or the server's end of the TLS

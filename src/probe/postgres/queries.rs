@@ -34,6 +34,8 @@ struct Problem {
     mild: bool,
     kind: FailureKind,
     code: Option<String>,
+    /// Whether it could be gone a moment later.
+    may_pass: bool,
     /// Continues "the query x": "answered 5, …".
     what: String,
 }
@@ -115,12 +117,17 @@ impl Answers {
             return;
         }
         match &mut self.failure {
-            Some(failure) => failure.message = format!("{}; {message}", failure.message),
+            Some(failure) => {
+                failure.message = format!("{}; {message}", failure.message);
+                // All of them have to.
+                failure.may_pass &= problem.may_pass;
+            }
             None => {
                 let hint = "it stands in the configuration under `queries` of this dependency: look at what it asks \
                             for, or, if the answer is right, at what is expected";
                 let failure = Failure::new(Phase::Query, problem.kind, message).with_hint(hint);
-                self.failure = Some(Failure { code: problem.code, ..failure });
+                let Problem { code, may_pass, .. } = problem;
+                self.failure = Some(Failure { code, may_pass, ..failure });
             }
         }
     }
@@ -128,7 +135,7 @@ impl Answers {
 
 impl Problem {
     fn new(kind: FailureKind, what: impl Into<String>) -> Self {
-        Self { mild: false, kind, code: None, what: what.into() }
+        Self { mild: false, kind, code: None, may_pass: kind.may_pass(), what: what.into() }
     }
 
     /// From what the server said.
@@ -150,7 +157,7 @@ impl Problem {
             }
             _ => (FailureKind::QueryFailed, format!("could not be answered: {}", failure.message)),
         };
-        Self { mild: false, kind, code: failure.code, what }
+        Self { mild: false, kind, code: failure.code, may_pass: failure.may_pass, what }
     }
 }
 

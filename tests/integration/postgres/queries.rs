@@ -101,3 +101,38 @@ async fn a_query_that_fails_hangs_or_writes_is_told_and_harms_nothing() {
     assert_eq!(failure(&seen["closes"])[1], "query_failed", "{seen:#}");
     assert_eq!(server.sql("SELECT count(*) FROM jobs").await, [["0"]], "the table is there");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_query_that_had_to_give_way_is_asked_again() {
+    let server = plain().await;
+    server
+        .sql(
+            "CREATE FUNCTION says(code text) RETURNS int LANGUAGE plpgsql AS \
+             $$ BEGIN RAISE EXCEPTION 'as told' USING ERRCODE = code; END $$",
+        )
+        .await;
+    let with = |name: &str, code: &str| {
+        asking(name, &server, json!({"sql": format!("SELECT says('{code}')"), "expect": 1}))
+    };
+    let seen = check([
+        // What a standby says when it cancels a query to go on with its replay.
+        with("recovery", "40001"),
+        with("deadlock", "40P01"),
+        with("disk-full", "53100"),
+        with("memory", "53200"),
+        with("completion", "40003"),
+        with("division", "22012"),
+    ])
+    .await;
+    for (name, code, attempts) in [
+        ("recovery", "40001", 2),
+        ("deadlock", "40P01", 2),
+        ("disk-full", "53100", 2),
+        ("memory", "53200", 2),
+        ("completion", "40003", 1),
+        ("division", "22012", 1),
+    ] {
+        assert_eq!(failure(&seen[name]), ["query", "query_failed", code], "{name}: {seen:#}");
+        assert_eq!(seen[name]["last_check"]["attempts"], attempts, "{name}: {seen:#}");
+    }
+}
