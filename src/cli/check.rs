@@ -8,6 +8,7 @@ use clap::Args;
 use futures_util::future::join_all;
 use serde_json::{Map, Value, json};
 
+use super::one_shot::{Ended, Visits};
 use super::table::{self, Cell};
 use super::{BAD, Exit, FAINT, Format, GOOD, WARN, one_shot, tell, tell_error};
 use crate::clock::{self, Clock};
@@ -61,13 +62,18 @@ fn checked(
 ) -> Result<Exit, Exit> {
     let plan = one_shot::plan(load, log_wanted)?;
     let wanted = select(&plan, &arguments.names)?;
-    let runtime = one_shot::runtime_to_have("checked")?;
     let clock = Clock::start();
     let network = probe::network(&plan);
-    let made = wanted.iter().map(|plan| check_one(plan, &network, clock));
-    let checks = runtime.block_on(join_all(made));
-    // Told once the goodbyes are said; what hangs then must not keep the command.
-    runtime.shutdown_background();
+    let checks = one_shot::among_servers("checked", async |visits: &Visits| {
+        join_all(wanted.iter().map(|plan| check_one(plan, &network, clock, visits))).await
+    })?;
+    let checks = match checks {
+        Ended::Done(checks) => checks,
+        Ended::Signalled(signal) => {
+            tell_error(&format!("ended by signal {signal}, before all checks had ended"));
+            return Ok(Exit::Signalled(signal));
+        }
+    };
 
     let results = statuses(&plan, &wanted, checks, clock);
     // What is named is asked for by itself: that another one could take its place does not make it work.
@@ -97,7 +103,7 @@ pub(super) fn select<'a>(plan: &'a Plan, names: &[String]) -> Result<Vec<&'a Dep
 }
 
 /// One check; `None` where there is nothing to check, or no way to.
-async fn check_one(plan: &DependencyPlan, network: &Network, clock: Clock) -> Option<Check> {
+async fn check_one(plan: &DependencyPlan, network: &Network, clock: Clock, visits: &Visits) -> Option<Check> {
     let policy = &**plan.policy();
     if !policy.enabled() {
         return None;
@@ -109,6 +115,7 @@ async fn check_one(plan: &DependencyPlan, network: &Network, clock: Clock) -> Op
             return None;
         }
     };
+    visits.add(&*probe);
     let check = check::run(&mut *probe, policy, Permit::Check, Loudness::News, check::new_id(), clock).await;
     probe.close().await;
     Some(check)

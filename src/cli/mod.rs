@@ -35,7 +35,7 @@ enum Exit {
     Unusable,
     /// The agent cannot start: an address cannot be listened on, or the machine has no room for it.
     CannotStart,
-    /// It was ended by a second signal, whose number this is.
+    /// It was ended by a signal, whose number this is; the agent by a second one.
     Signalled(i32),
 }
 
@@ -84,7 +84,7 @@ enum Command {
     /// Check each dependency once, now; needs no running agent
     ///
     /// Exit codes: 0 all is well; 1 a critical dependency failed, or any that was named; 2 the configuration is
-    /// not usable, or a name is unknown.
+    /// not usable, or a name is unknown; 128 + n ended by signal n.
     #[command(after_help = "Example:\n  sickbay check database --format json")]
     Check(check::Arguments),
     /// Block until dependencies have succeeded; needs no running agent

@@ -1,9 +1,13 @@
-//! What a command that asks servers itself, without an agent, begins with.
+//! What a command that asks servers itself, without an agent, begins and ends with.
 
-use tokio::runtime::Runtime;
+use std::cell::RefCell;
+
+use futures_util::future::{BoxFuture, join_all};
 
 use super::{Exit, WARN, logging, runtime, tell_error};
+use crate::agent::Signals;
 use crate::config::{Overrides, Plan};
+use crate::probe::{GOODBYE, Probe};
 
 /// The plan, its warnings told and its log set up. Log lines are for those who wanted them.
 pub(super) fn plan(
@@ -19,10 +23,51 @@ pub(super) fn plan(
     Ok(plan)
 }
 
-/// The runtime to do what is to be done: `checked`, say.
-pub(super) fn runtime_to_have(done: &str) -> Result<Runtime, Exit> {
-    runtime().map_err(|error| {
-        tell_error(&format!("error: nothing can be {done}: {error}"));
+/// What has been opened at servers, and has to be left as they like it.
+#[derive(Default)]
+pub(super) struct Visits(RefCell<Vec<BoxFuture<'static, ()>>>);
+
+impl Visits {
+    /// What this probe opens is waited for in the end, whatever becomes of the probe.
+    pub(super) fn add(&self, probe: &dyn Probe) {
+        self.0.borrow_mut().push(probe.gone());
+    }
+
+    /// Ends when all have left, soon.
+    async fn over(self) {
+        let _ = tokio::time::timeout(GOODBYE, join_all(self.0.into_inner())).await;
+    }
+}
+
+/// How work among servers ended.
+pub(super) enum Ended<T> {
+    Done(T),
+    /// By this signal, in the middle.
+    Signalled(i32),
+}
+
+/// Does `work`, until it is done or a signal comes. Either way servers are said goodbye to before this returns, a
+/// second later at most. `done` is what the work does to servers: `checked`, say.
+pub(super) fn among_servers<T>(done: &str, work: impl AsyncFnOnce(&Visits) -> T) -> Result<Ended<T>, Exit> {
+    let cannot = |what: &str, error: std::io::Error| {
+        tell_error(&format!("error: {what}: {error}"));
         Exit::NotWell
-    })
+    };
+    let runtime = runtime().map_err(|error| cannot(&format!("nothing can be {done}"), error))?;
+    let ended = runtime.block_on(async {
+        // As the first process of a container, it would not even notice a signal that it does not listen for.
+        let mut signals = Signals::listen().map_err(|error| cannot("cannot listen for signals", error))?;
+        let visits = Visits::default();
+        // What is not done by then is dropped here, and begins to leave.
+        let ended = tokio::select! {
+            biased;
+            (_, signal) = signals.next() => Ended::Signalled(signal),
+            done = work(&visits) => Ended::Done(done),
+        };
+        visits.over().await;
+        Ok(ended)
+    });
+    // What hangs, such as a file that is being read, must not keep the command.
+    runtime.shutdown_background();
+    ended
 }

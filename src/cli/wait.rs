@@ -11,8 +11,8 @@ use futures_util::future::join_all;
 use tokio::sync::mpsc;
 
 use super::check::{select, told};
+use super::one_shot::{Ended, Visits};
 use super::{Exit, FAINT, GOOD, WARN, duration, one_shot, tell_error};
-use crate::agent::Signals;
 use crate::clock::{self, Clock, Deadline};
 use crate::config::plan::DependencyPlan;
 use crate::config::{Overrides, Plan};
@@ -67,10 +67,23 @@ fn waited(
         tell_error("nothing to wait for: no dependency is enabled and critical");
         return Ok(Exit::Fine);
     }
-    let runtime = one_shot::runtime_to_have("waited for")?;
-    let exit = runtime.block_on(wait(&plan, &wanted, arguments));
-    runtime.shutdown_background();
-    Ok(exit)
+    let clock = Clock::start();
+    let mut watched = Watched::new(&plan, &wanted, arguments.timeout, clock);
+    let waited = one_shot::among_servers("waited for", async |visits: &Visits| {
+        wait(&plan, &mut watched, clock, visits).await
+    })?;
+    watched.show.clear();
+    Ok(match waited {
+        Ended::Signalled(signal) => {
+            watched.show.line(&format!("ended by signal {signal}; waiting for {}", names(watched.missing())));
+            Exit::Signalled(signal)
+        }
+        Ended::Done(after) if watched.all_up() => {
+            watched.show.line(&format!("{GOOD}✓{GOOD:#} up after {}", shown(after)));
+            Exit::Fine
+        }
+        Ended::Done(_) => watched.timed_out(arguments.on_timeout),
+    })
 }
 
 /// What is waited for: what was named, else all that is critical.
@@ -94,69 +107,37 @@ fn wanted<'a>(plan: &'a Plan, names: &[String]) -> Result<Vec<&'a Policy>, Exit>
     Err(Exit::Unusable)
 }
 
-/// How the wait ended.
-enum Ended {
-    Up,
-    TimedOut,
-    Signalled(i32),
-}
-
-async fn wait(plan: &Plan, wanted: &[&Policy], arguments: &Arguments) -> Exit {
-    // As the first process of a container, it would not even notice a signal that it does not listen for.
-    let mut signals = match Signals::listen() {
-        Ok(signals) => signals,
-        Err(error) => {
-            tell_error(&format!("error: cannot listen for signals: {error}"));
-            return Exit::NotWell;
-        }
-    };
-    let clock = Clock::start();
-    let end = Deadline::after(arguments.timeout);
-    let mut watched = Watched::new(plan, wanted, arguments.timeout, clock);
-    watched.show.line(&format!(
-        "waiting for {}, {} at most",
-        names(wanted.iter().copied()),
-        shown(arguments.timeout)
-    ));
+/// Waits until all is up, or there is no time left; tells how long that was.
+async fn wait(plan: &Plan, watched: &mut Watched, clock: Clock, visits: &Visits) -> Duration {
+    let end = Deadline::after(watched.timeout);
+    let (all, timeout) = (names(watched.missing()), shown(watched.timeout));
+    watched.show.line(&format!("waiting for {all}, {timeout} at most"));
     let network = probe::network(plan);
     let (sender, mut seen) = mpsc::channel(16);
-    let checking =
-        watched.asked.clone().into_iter().map(|index| {
-            until_success(index, &plan.dependencies()[index], &network, clock, end, sender.clone())
-        });
+    let checking = watched.asked.clone().into_iter().map(|index| {
+        until_success(index, &plan.dependencies()[index], &network, clock, end, visits, sender.clone())
+    });
     let mut checking = std::pin::pin!(join_all(checking));
     drop(sender);
     let mut redraw = tokio::time::interval(REDRAW);
     let mut all_ended = false;
-    let ended = loop {
+    loop {
         tokio::select! {
             biased;
-            (_, signal) = signals.next() => break Ended::Signalled(signal),
             Some((index, view)) = seen.recv() => {
                 watched.note(index, view);
                 if watched.all_up() {
-                    break Ended::Up;
+                    break;
                 }
             }
             _ = &mut checking, if !all_ended => all_ended = true,
             // All of them have told what they had to tell.
-            () = std::future::ready(()), if all_ended => break Ended::TimedOut,
-            () = tokio::time::sleep_until(end.later(LAST_WORDS).instant()) => break Ended::TimedOut,
+            () = std::future::ready(()), if all_ended => break,
+            () = tokio::time::sleep_until(end.later(LAST_WORDS).instant()) => break,
             _ = redraw.tick() => watched.draw(),
         }
-    };
-    watched.show.clear();
-    match ended {
-        Ended::Up => {
-            watched.show.line(&format!("{GOOD}✓{GOOD:#} up after {}", shown(watched.since())));
-            Exit::Fine
-        }
-        Ended::TimedOut => watched.timed_out(arguments.on_timeout),
-        Ended::Signalled(signal) => {
-            watched.show.line(&format!("ended by signal {signal}; waiting for {}", names(watched.missing())));
-            Exit::Signalled(signal)
-        }
     }
+    watched.since()
 }
 
 /// Checks one dependency, as often as the agent would, until it has succeeded or there is no time left.
@@ -166,6 +147,7 @@ async fn until_success(
     network: &Network,
     clock: Clock,
     end: Deadline,
+    visits: &Visits,
     seen: mpsc::Sender<(usize, DependencyView)>,
 ) {
     let mut record = Record::new(Arc::clone(plan.policy()), clock.now(), clock::draw());
@@ -174,6 +156,7 @@ async fn until_success(
         Ok(None) => return,
         Err(failure) => return tell_error(&format!("error: {}: {failure}", plan.policy().name)),
     };
+    visits.add(&*probe);
     loop {
         let due = clock.instant(record.due());
         if due >= end.instant() {

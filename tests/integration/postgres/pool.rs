@@ -3,10 +3,10 @@
 use serde_json::{Value, json};
 
 use super::{plain, with_tls};
-use crate::support::agent::{Agent, Signal};
+use crate::support::agent::{Agent, Env, Running, Signal};
 use crate::support::certs::certs;
 use crate::support::config::{Config, WELL, failure, on_postgres};
-use crate::support::postgres::Postgres;
+use crate::support::postgres::{Postgres, PostgresOptions, PostgresTls};
 use crate::support::wait::eventually;
 
 /// The most sessions of `user` that the server had at a time, and how many in all, by its own log.
@@ -63,6 +63,30 @@ async fn connections_are_kept_renewed_and_never_more_than_the_pool_may_have() {
         let (most, all) = sessions(&server, name);
         assert!(all as u64 >= expected, "{name}: the server saw {all}");
         assert!(most <= max, "{name}: the server saw {most} at a time\n{}", server.log());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_without_tls_is_tried_once_for_each_opening_and_in_its_place() {
+    let tls = PostgresTls::Offered(certs().good.clone());
+    let hba = vec!["hostssl all all all reject".to_owned()];
+    let mut server = Postgres::start(PostgresOptions { tls, hba, ..Default::default() }).await;
+    server.sql("CREATE ROLE single LOGIN PASSWORD 'x' CONNECTION LIMIT 1").await;
+    let more = json!({"user": "single", "password": "x", "reconnect_every": 2, "pool": {"max": 1},
+                      "retry": {"attempts": 1}});
+    let config = Config::quick([on_postgres("database", &server, more)]);
+    let mut agent = config.agent().await;
+    let checks = |it: &Value| it["circuit"]["successes"].as_u64() >= Some(8);
+    let seen = agent.until_dependency("database", checks, "checks").await;
+    assert_eq!((failure(&seen), &seen["circuit"]["failures"]), (WELL, &json!(0)), "{seen:#}");
+    agent.signal(Signal::TERM);
+    assert_eq!(agent.wait_exit().await.code(), Some(0), "{}", agent.output());
+    server.stop().await;
+    let (log, (most, all)) = (server.log(), sessions(&server, "single"));
+    assert_eq!((most, log.matches("FATAL:  pg_hba.conf rejects connection").count()), (1, all), "{log}");
+    assert!(all >= 4, "{log}");
+    for noise in NOISE {
+        assert!(!log.contains(noise), "{noise}: {log}");
     }
 }
 
@@ -199,6 +223,63 @@ async fn the_servers_log_tells_nothing_of_us_but_that_we_came_and_went() {
     server.stop().await;
     let log = server.log();
     assert!(log.contains("application_name=sickbay"), "{log}");
+    for noise in NOISE {
+        assert!(!log.contains(noise), "{noise}: {log}");
+    }
+}
+
+/// Never answered within a test.
+fn endless(name: &str, server: &Postgres) -> Value {
+    let sleep = json!({"name": "sleep", "sql": "SELECT count(*) FROM (SELECT pg_sleep(600)) AS x", "min": 0});
+    on_postgres(name, server, json!({"queries": [sleep], "timeout": "10m", "connect_timeout": "10m"}))
+}
+
+async fn until_asked(server: &Postgres) {
+    let active = "SELECT count(*) FROM pg_stat_activity \
+                  WHERE application_name = 'sickbay' AND state = 'active' AND query LIKE '%pg_sleep%'";
+    eventually("the query to run", || async {
+        let rows = server.sql(active).await;
+        if rows == [["1"]] { Ok(()) } else { Err(format!("{rows:?}")) }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_that_ends_in_the_middle_of_a_question_says_goodbye_first() {
+    let (mut server, well) = (plain().await, plain().await);
+    let config = Config::quick([endless("database", &server)]);
+    for (command, signal, code) in [
+        (&["wait", "--timeout", "10m"][..], Signal::TERM, 143),
+        (&["wait", "--timeout", "10m"], Signal::INT, 130),
+        (&["check"], Signal::TERM, 143),
+        (&["check"], Signal::INT, 130),
+    ] {
+        let running = Running::start(&[command, &["--config", config.path()]].concat(), &Env::new());
+        until_asked(&server).await;
+        running.signal(signal);
+        let (status, printed) = running.ended().await;
+        assert_eq!(status.code(), Some(code), "{command:?}: {printed}");
+        assert!(printed.contains("ended by signal"), "{command:?}: {printed}");
+        assert_eq!(server.connections_of("sickbay").await, 0, "{command:?}: it has left before it ended");
+    }
+
+    // And where what is waited for is up, while what could have taken its place still thinks.
+    let mut replica = endless("replica", &server);
+    replica["fallback_of"] = json!("database");
+    let held = "ALTER ROLE app CONNECTION LIMIT 0";
+    well.sql(&format!("CREATE ROLE app LOGIN PASSWORD 'x'; {held}")).await;
+    let pair =
+        Config::quick([on_postgres("database", &well, json!({"user": "app", "password": "x"})), replica]);
+    let arguments = ["wait", "database", "--timeout", "10m", "--config", pair.path()];
+    let waiting = Running::start(&arguments, &Env::new());
+    until_asked(&server).await;
+    well.sql("ALTER ROLE app CONNECTION LIMIT 5").await;
+    let (status, printed) = waiting.ended().await;
+    assert_eq!(status.code(), Some(0), "{printed}");
+    assert_eq!(server.connections_of("sickbay").await, 0, "{printed}");
+
+    server.stop().await;
+    let log = server.log();
     for noise in NOISE {
         assert!(!log.contains(noise), "{noise}: {log}");
     }
