@@ -190,9 +190,9 @@ closed_set! {
     pub enum SslMode {
         /// Never TLS.
         Disable = "disable",
-        /// TLS where the server offers it, unverified.
+        /// TLS where there can be a session with it, and none otherwise; unverified, or what comes to the same.
         Prefer = "prefer",
-        /// TLS, unverified.
+        /// TLS; unverified, but for the chain where authorities are named.
         Require = "require",
         /// TLS; the chain is verified.
         VerifyCa = "verify-ca",

@@ -196,9 +196,9 @@ pub(super) struct RawPostgres {
     pub(super) user: Option<String>,
     /// Password. Secret.
     pub(super) password: Option<Secret>,
-    /// How TLS is used, in libpq's words.
+    /// How TLS is used, in libpq's words and as libpq does.
     pub(super) sslmode: Option<SslMode>,
-    /// A PEM file of the authorities to trust; unset or `system`: the system's.
+    /// A PEM file of the authorities to trust; unset or `system`: the system's. With one, `require` is `verify-ca`.
     pub(super) root_cert: Option<String>,
     /// The role that the server has to have.
     pub(super) role: Option<Role>,

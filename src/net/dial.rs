@@ -105,7 +105,9 @@ impl Dialer {
         let result = trace.phase(Phase::Connect, deadline, attempt).await;
         trace.address = tried;
         let stream = result?;
-        trace.left_behind = tried.and_then(|reached| self.followed.reached(reached));
+        // A second connection of the same attempt finds no move any more.
+        let left_behind = tried.and_then(|reached| self.followed.reached(reached));
+        trace.left_behind = left_behind.or(trace.left_behind.take());
         Ok(stream)
     }
 

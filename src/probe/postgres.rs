@@ -1,7 +1,8 @@
 //! PostgreSQL, RDS and Aurora: TLS as `sslmode` says, authentication, one question to the server about itself, and
 //! the configured queries.
 //!
-//! `road` leads to the server and `wire` is what the driver gets of it; `session` logs in and asks. What the server
+//! `road` leads to the server, `fallback` is for where it is closed with TLS, and `wire` is what the driver gets of
+//! it; `session` logs in and asks. What the server
 //! tells is read by `facts`, its replication lag by `lag`, and held against `bounds`; `queries` are asked after it.
 //! `failure` turns errors into failure kinds, with `pooler` for those of poolers; `databases` helps where a name is
 //! wrong.
@@ -10,6 +11,7 @@ mod bounds;
 mod databases;
 mod facts;
 mod failure;
+mod fallback;
 mod lag;
 mod pooler;
 mod queries;
@@ -17,6 +19,7 @@ mod road;
 mod session;
 mod wire;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,12 +27,13 @@ use crate::clock::{Deadline, Stopwatch};
 use crate::config::plan::{PostgresPlan, Role};
 use crate::health::observation::PostgresDetails;
 use crate::health::{Details, Failure, FailureKind, Observation, Phase};
-use crate::net::{Dialer, Target, Trace};
+use crate::net::{Dialed, Dialer, Target, Trace};
 use crate::probe::GOODBYE;
 use crate::probe::password::Password;
 use crate::probe::pooled::{Keep, Place, Pooled, Protocol, Session, Trouble};
 use facts::Facts;
 use failure::classify;
+use fallback::NoSession;
 use lag::Lag;
 use road::Road;
 use session::Connection;
@@ -52,8 +56,9 @@ pub(super) fn probe(
     let keep = Keep { max: plan.pool_max().get(), renew_every: plan.reconnect_every().get(), patience };
     let lead = dialer.lead(&Target::new(plan.host(), *plan.port()));
     let road = Arc::new(Road::new(&plan, dialer));
-    let asks = Postgres { plan, password: password.clone(), road, lag: Lag::default(), refused_all: None };
-    Pooled::new(asks, keep).with_password(password).following(lead)
+    let password_too = password.clone();
+    let asks = Postgres { plan, password, road, lag: Lag::default(), told: None, refused_all: None };
+    Pooled::new(asks, keep).with_password(password_too).following(lead)
 }
 
 pub(super) struct Postgres {
@@ -61,6 +66,8 @@ pub(super) struct Postgres {
     password: Option<Password>,
     road: Arc<Road>,
     lag: Lag,
+    /// When the server told all of itself over the session that is kept, and what.
+    told: Option<(Stopwatch, Facts)>,
     /// When the server did not take the whole question, and why.
     refused_all: Option<(Stopwatch, String)>,
 }
@@ -74,6 +81,8 @@ impl Protocol for Postgres {
         deadline: Deadline,
         trace: &mut Trace,
     ) -> Result<Connection, Failure> {
+        // Another session may lead to another server.
+        self.told = None;
         let result = self.open_database(self.plan.database(), place, deadline, trace).await;
         let Err(missing) = result else { return result };
         if missing.kind != FailureKind::DatabaseMissing {
@@ -141,7 +150,55 @@ impl Postgres {
         deadline: Deadline,
         trace: &mut Trace,
     ) -> Result<Connection, Failure> {
+        let failed = match self.open_as_configured(database, place, deadline, trace).await {
+            Ok(connection) => return Ok(connection),
+            Err(failed) => failed,
+        };
+        let with_tls = failed.worth_another_try()?;
+        let Some(address) = trace.address.filter(|_| self.road.falls_back()) else { return Err(with_tls) };
+        tracing::debug!(%address, "there is no session with TLS, one without it is tried: {}", with_tls.message);
+        match self.open_plain(address, database, place, deadline, trace).await {
+            Ok(connection) => Ok(connection),
+            Err(without) => Err(fallback::both(with_tls, without)),
+        }
+    }
+
+    async fn open_as_configured(
+        &self,
+        database: &str,
+        place: &Place,
+        deadline: Deadline,
+        trace: &mut Trace,
+    ) -> Result<Connection, NoSession> {
         let dialed = self.road.go(place, deadline, trace).await?;
+        let encrypted = dialed.tls.is_some();
+        let log_in = self.log_in(dialed, database, place, deadline, trace).await;
+        log_in.map_err(|failure| match encrypted {
+            true => NoSession::at_log_in(failure),
+            false => failure.into(),
+        })
+    }
+
+    async fn open_plain(
+        &self,
+        address: SocketAddr,
+        database: &str,
+        place: &Place,
+        deadline: Deadline,
+        trace: &mut Trace,
+    ) -> Result<Connection, Failure> {
+        let dialed = self.road.go_plain(address, deadline, trace).await?;
+        self.log_in(dialed, database, place, deadline, trace).await
+    }
+
+    async fn log_in(
+        &self,
+        dialed: Dialed,
+        database: &str,
+        place: &Place,
+        deadline: Deadline,
+        trace: &mut Trace,
+    ) -> Result<Connection, Failure> {
         let encrypted = dialed.tls.is_some();
         let password = self.password.as_ref().map(Password::current);
         let (address, road) = (trace.address, Arc::clone(&self.road));
@@ -164,15 +221,16 @@ impl Postgres {
         deadline: Deadline,
         trace: &mut Trace,
     ) -> Result<Facts, Trouble> {
-        if let Some(before) = session.told_within(ALL_EVERY).cloned() {
-            let few = self.told(facts::FEW, session, deadline, trace).await?;
+        let recently = self.told.as_ref().filter(|(when, _)| when.elapsed() < ALL_EVERY);
+        if let Some((_, before)) = recently.cloned() {
+            let few = self.answer(facts::FEW, session, deadline, trace).await?;
             return Ok(few.with_the_rest_of(before));
         }
         if self.refused_all.as_ref().is_some_and(|(when, _)| when.elapsed() >= ASK_AGAIN) {
             self.refused_all = None;
         }
         if self.refused_all.is_none() {
-            match self.told(facts::ALL, session, deadline, trace).await {
+            match self.answer(facts::ALL, session, deadline, trace).await {
                 Err(Trouble::Answered(failure)) if failure::not_understood(&failure) => {
                     tracing::debug!(
                         code = failure.code,
@@ -184,20 +242,20 @@ impl Postgres {
                 Ok(mut facts) => {
                     facts.details.replication_lag =
                         facts.replay.and_then(|replay| self.lag.of(replay, trace.address));
-                    session.remember(facts.clone());
+                    self.told = Some((Stopwatch::start(), facts.clone()));
                     return Ok(facts);
                 }
                 trouble => return trouble,
             }
         }
-        let mut facts = self.told(facts::FEW, session, deadline, trace).await?;
+        let mut facts = self.answer(facts::FEW, session, deadline, trace).await?;
         facts.details.hidden = self.refused_all.as_ref().map(|(_, why)| {
             format!("connections, transactions and replication are not told: the server says: {why}")
         });
         Ok(facts)
     }
 
-    async fn told(
+    async fn answer(
         &self,
         question: &str,
         session: &mut Connection,

@@ -176,6 +176,23 @@ impl Postgres {
         self.sql(&query).await[0][0].parse().expect("a count")
     }
 
+    /// Whether `psql`, and so libpq, gets a session: a connection string that says how, such as `sslmode=prefer`.
+    pub async fn takes_psql(&self, how: &str) -> Result<(), String> {
+        let mut psql = program("psql");
+        // No settings or certificates of whoever runs the tests.
+        psql.env("HOME", self.folder.path()).env("PGPASSWORD", self.password());
+        let port = self.port;
+        psql.args(["--no-psqlrc", "--command", "SELECT 1", "--dbname"]);
+        psql.arg(format!(
+            "host=127.0.0.1 port={port} user={USER} dbname={DATABASE} connect_timeout=60 {how}"
+        ));
+        psql.stdin(Stdio::null());
+        let output = tokio::task::spawn_blocking(move || psql.output()).await.expect("a thread");
+        let output = output.expect("psql starts");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        if output.status.success() { Ok(()) } else { Err(said) }
+    }
+
     /// Where its files are.
     pub fn folder(&self) -> &Path {
         self.folder.path()

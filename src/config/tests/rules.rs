@@ -128,6 +128,34 @@ fn a_password_to_an_unverified_server_is_warned_about() {
 }
 
 #[test]
+fn authorities_that_keep_nobody_out_are_warned_about() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("ca.pem");
+    std::fs::write(&file, "-----BEGIN CERTIFICATE-----\n").unwrap();
+    let warnings = |fields: &str| {
+        let dependency = format!(
+            "dependencies: [{{name: x, kind: postgres, host: h, impact: none, root_cert: '{}', {fields}}}]",
+            file.display()
+        );
+        let plan = plan(&[&dependency], &[]);
+        plan.warnings().iter().filter(|warning| *warning != NOTHING).cloned().collect::<Vec<_>>()
+    };
+    let vain = |mode: &str, why: &str| {
+        format!("x: `root_cert` protects nothing: sslmode is `{mode}`, so {why}; set `verify-full`")
+    };
+    let unsigned = "a server whose certificate they did not sign is spoken to without TLS";
+    assert_eq!(warnings(""), [vain("prefer", unsigned)]);
+    assert_eq!(warnings("sslmode: disable"), [vain("disable", "no TLS is spoken")]);
+    let password =
+        "x: the password goes to a server that is not verified; sslmode is `prefer`, set `verify-full`";
+    assert_eq!(warnings("password: p"), [password.to_owned(), vain("prefer", unsigned)]);
+    // Their chain is verified.
+    for fine in ["sslmode: require", "sslmode: require, password: p", "sslmode: verify-ca, password: p"] {
+        assert_eq!(warnings(fine), [] as [&str; 0], "{fine}");
+    }
+}
+
+#[test]
 fn a_redis_user_without_a_password_is_warned_about() {
     let file = |fields: &str| {
         format!("dependencies: [{{name: x, kind: redis, impact: none, host: localhost, {fields}}}]")

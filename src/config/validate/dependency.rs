@@ -144,6 +144,7 @@ fn resolve(
             at.key(field).required(&advice(&name, kind, field));
         }
         warnings.extend(unprotected(&name, &probe));
+        warnings.extend(in_vain(&name, &probe));
         warnings.extend(nameless(&name, &probe));
     }
     let local = host.as_deref().is_some_and(loopback);
@@ -273,7 +274,11 @@ fn unprotected(name: &DependencyName, probe: &ProbePlan) -> Option<String> {
     let weak_tls = |tls: &Option<TlsPlan>| tls.as_ref().is_none_or(|tls| tls.verify == Verify::None);
     let (host, password, weak, advice) = match probe {
         ProbePlan::Postgres(plan) => {
-            let weak = !matches!(plan.sslmode, SslMode::VerifyCa | SslMode::VerifyFull);
+            let weak = match plan.sslmode {
+                SslMode::Disable | SslMode::Prefer => true,
+                SslMode::Require => plan.root_cert.is_none(),
+                SslMode::VerifyCa | SslMode::VerifyFull => false,
+            };
             let advice = format!("sslmode is `{}`, set `verify-full`", plan.sslmode);
             (&plan.host, &plan.password, weak, advice)
         }
@@ -285,6 +290,19 @@ fn unprotected(name: &DependencyName, probe: &ProbePlan) -> Option<String> {
     };
     let told = weak && password.is_some() && !loopback(host);
     told.then(|| format!("{name}: the password goes to a server that is not verified; {advice}"))
+}
+
+/// A warning where authorities are named and nobody is kept out by them, with a password or without one.
+fn in_vain(name: &DependencyName, probe: &ProbePlan) -> Option<String> {
+    let ProbePlan::Postgres(plan) = probe else { return None };
+    plan.root_cert.as_ref()?;
+    let why = match plan.sslmode {
+        SslMode::Disable => "no TLS is spoken",
+        SslMode::Prefer => "a server whose certificate they did not sign is spoken to without TLS",
+        SslMode::Require | SslMode::VerifyCa | SslMode::VerifyFull => return None,
+    };
+    let mode = plan.sslmode;
+    Some(format!("{name}: `root_cert` protects nothing: sslmode is `{mode}`, so {why}; set `verify-full`"))
 }
 
 /// A warning where a Redis user is named that nothing will be said of: only a password begins a log-in.

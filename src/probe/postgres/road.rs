@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use super::fallback::NoSession;
 use super::wire::Wire;
 use crate::clock::Deadline;
 use crate::config::plan::{PostgresPlan, SslMode};
@@ -25,11 +26,14 @@ pub(super) struct Road {
 
 impl Road {
     pub(super) fn new(plan: &PostgresPlan, dialer: Dialer) -> Self {
-        let verification = match plan.sslmode() {
-            SslMode::Disable => None,
-            SslMode::Prefer | SslMode::Require => Some(Verification::None),
-            SslMode::VerifyCa => Some(Verification::Chain),
-            SslMode::VerifyFull => Some(Verification::Full),
+        let verification = match (plan.sslmode(), plan.root_cert()) {
+            (SslMode::Disable, _) => None,
+            (SslMode::Prefer | SslMode::Require, None) => Some(Verification::None),
+            // As libpq does, "for backwards compatibility"; an application that uses it is refused otherwise, too.
+            (SslMode::Prefer | SslMode::Require, Some(_)) | (SslMode::VerifyCa, _) => {
+                Some(Verification::Chain)
+            }
+            (SslMode::VerifyFull, _) => Some(Verification::Full),
         };
         Self {
             target: Target::new(plan.host(), *plan.port()),
@@ -39,42 +43,73 @@ impl Road {
         }
     }
 
+    /// Whether a session is made without TLS where it could not be made with it.
+    pub(super) fn falls_back(&self) -> bool {
+        self.sslmode == SslMode::Prefer
+    }
+
     /// A stream to the server, wherever its name leads by now, for a session in this place.
     pub(super) async fn go(
         self: &Arc<Self>,
         place: &Place,
         deadline: Deadline,
         trace: &mut Trace,
-    ) -> Result<Dialed, Failure> {
+    ) -> Result<Dialed, NoSession> {
         let stream = self.dialer.connect(&self.target, deadline, trace).await?;
         if self.tls.is_none() {
             return Ok(plain(stream));
         }
         let road = Arc::clone(self);
         let secured = async move { road.secured(stream).await };
-        trace.phase(Phase::Tls, deadline, place.see_through(secured, |it| Box::pin(leave(it)))).await
+        let secured = place.see_through(secured, |it| Box::pin(leave(it)));
+        // A `Result` in a `Result`: the phase ends by the deadline, the inner one is what came of it before.
+        trace.phase(Phase::Tls, deadline, async { Ok(secured.await) }).await?
     }
 
-    /// A stream to the very server that a session was made with. It is no part of what a check went through.
-    pub(super) async fn go_back(&self, to: SocketAddr, deadline: Deadline) -> Result<Dialed, Failure> {
-        let (target, mut aside) = (Target::new(&to.ip().to_string(), to.port()), Trace::default());
-        let stream = self.dialer.connect(&target, deadline, &mut aside).await?;
-        aside.phase(Phase::Tls, deadline, self.secured(stream)).await
+    /// A stream without TLS to the server that was tried with it just now.
+    pub(super) async fn go_plain(
+        &self,
+        to: SocketAddr,
+        deadline: Deadline,
+        trace: &mut Trace,
+    ) -> Result<Dialed, Failure> {
+        self.dialer.connect(&at(to), deadline, trace).await.map(plain)
+    }
+
+    /// A stream to the very server that a session was made with, and in the same way. It is no part of what a check
+    /// went through.
+    pub(super) async fn go_back(
+        &self,
+        to: SocketAddr,
+        encrypted: bool,
+        deadline: Deadline,
+    ) -> Result<Dialed, Failure> {
+        let mut aside = Trace::default();
+        let stream = self.dialer.connect(&at(to), deadline, &mut aside).await?;
+        if !encrypted {
+            return Ok(plain(stream));
+        }
+        let secured = async { self.secured(stream).await.map_err(|none| none.failure) };
+        aside.phase(Phase::Tls, deadline, secured).await
     }
 
     /// Agrees on TLS, as `sslmode` says.
-    async fn secured(&self, mut stream: TcpStream) -> Result<Dialed, Failure> {
+    async fn secured(&self, mut stream: TcpStream) -> Result<Dialed, NoSession> {
         let Some(tls) = &self.tls else { return Ok(plain(stream)) };
         match (request_tls(&mut stream).await?, self.sslmode) {
-            // The certificate is for the name that was configured, whatever the address.
-            (true, _) => self.dialer.handshake(tls, self.target.host(), stream).await,
+            (true, _) => {
+                // The certificate is for the name that was configured, whatever the address.
+                let handshake = self.dialer.handshake(tls, self.target.host(), stream).await;
+                handshake.map_err(NoSession::for_its_tls)
+            }
             (false, SslMode::Prefer) => Ok(plain(stream)),
             (false, mode) => {
                 let message = format!("the server does not offer TLS, and sslmode is {mode}");
                 let hint =
                     "turn `ssl` on at the server; or, on a network that you trust, set sslmode to prefer";
                 // A server's answer, not an accident: it would be the same in 100 ms.
-                Err(Failure::new(Phase::Tls, FailureKind::TlsHandshake, message).with_hint(hint).lasting())
+                let failure = Failure::new(Phase::Tls, FailureKind::TlsHandshake, message).with_hint(hint);
+                Err(failure.lasting().into())
             }
         }
     }
@@ -84,8 +119,12 @@ fn plain(stream: TcpStream) -> Dialed {
     Dialed { stream: Stream::plain(stream), tls: None }
 }
 
+fn at(address: SocketAddr) -> Target {
+    Target::new(&address.ip().to_string(), address.port())
+}
+
 /// Leaves a server that waits for the start-up: it has nothing against that, unless bytes of its own stay unread.
-async fn leave(reached: Result<Dialed, Failure>) {
+async fn leave(reached: Result<Dialed, NoSession>) {
     if let Ok(Dialed { stream, tls }) = reached {
         let _ = Wire::new(stream, tls.as_ref()).shutdown().await;
     }

@@ -2,17 +2,15 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio_postgres::config::{SslMode, SslNegotiation};
-use tokio_postgres::error::{DbError, Severity, SqlState};
+use tokio_postgres::error::{DbError, Severity};
 use tokio_postgres::{Client, Config, Error, SimpleQueryMessage, SimpleQueryRow};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::facts::Facts;
 use super::road::Road;
 use super::wire::{AgreedOn, Wire};
-use crate::clock::{Deadline, Stopwatch};
+use crate::clock::Deadline;
 use crate::config::Secret;
 use crate::health::TlsDetails;
 use crate::net::Dialed;
@@ -30,8 +28,6 @@ pub(in crate::probe) struct Connection {
     local: Option<IpAddr>,
     /// Whether the server was in recovery when it first told.
     was_replica: Option<bool>,
-    /// When the server told all of itself, and what.
-    told: Option<(Stopwatch, Facts)>,
     /// Whether a question is under way.
     asking: bool,
     road: Arc<Road>,
@@ -71,17 +67,7 @@ impl Connection {
                 let _ = connection.await;
             });
             let driver = AbortOnDropHandle::new(driver);
-            Ok(Self {
-                client,
-                driver,
-                tls,
-                address,
-                local,
-                was_replica: None,
-                told: None,
-                asking: false,
-                road,
-            })
+            Ok(Self { client, driver, tls, address, local, was_replica: None, asking: false, road })
         }
     }
 
@@ -100,25 +86,14 @@ impl Connection {
         *self.was_replica.get_or_insert(is_replica) != is_replica
     }
 
-    /// All that the server told of itself over this session, if that is no longer ago than this.
-    pub(super) fn told_within(&self, age: Duration) -> Option<&Facts> {
-        let (when, facts) = self.told.as_ref()?;
-        (when.elapsed() < age).then_some(facts)
-    }
-
-    /// Keeps all that the server told of itself just now.
-    pub(super) fn remember(&mut self, facts: Facts) {
-        self.told = Some((Stopwatch::start(), facts));
-    }
-
-    /// Whether this error was the end of the session: the server says so by its severity before it closes.
+    /// Whether this error was the end of the session: the server says so by its severity before it closes. PgBouncer
+    /// says it by the class alone: 08, connection exception.
     pub(super) fn ended_by(&self, error: &Error) -> bool {
-        let final_word = |said: &DbError| {
-            matches!(said.parsed_severity(), Some(Severity::Fatal | Severity::Panic))
-                // PgBouncer calls it an error, and closes the connection a moment later.
-                || *said.code() == SqlState::PROTOCOL_VIOLATION
+        let ends = |said: &DbError| {
+            let fatal = matches!(said.parsed_severity(), Some(Severity::Fatal | Severity::Panic));
+            fatal || said.code().code().starts_with("08")
         };
-        error.as_db_error().is_none_or(final_word) || self.client.is_closed()
+        error.as_db_error().is_none_or(ends) || self.client.is_closed()
     }
 
     /// The rows of the answer to `question`, by the simple protocol: every value is text, and no prepared statement
@@ -171,8 +146,11 @@ impl Session for Connection {
     async fn abandon(self) {
         if let Some(address) = self.address.filter(|_| self.asking) {
             let (token, road) = (self.client.cancel_token(), Arc::clone(&self.road));
+            let encrypted = self.tls.is_some();
             let cancelling = async move {
-                if let Ok(Dialed { stream, tls }) = road.go_back(address, Deadline::after(GOODBYE)).await {
+                if let Ok(Dialed { stream, tls }) =
+                    road.go_back(address, encrypted, Deadline::after(GOODBYE)).await
+                {
                     let wire = Wire::new(stream, tls.as_ref());
                     // Where it does not arrive, the statement's own timeout ends it.
                     let _ = token.cancel_query_raw(wire, AgreedOn).await;

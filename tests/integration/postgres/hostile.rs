@@ -80,11 +80,11 @@ async fn peers_that_are_no_postgres_fail_in_the_phase_they_fail_in() {
         ("reset", ["tls", "connect_reset", "ECONNRESET"]),
         ("cut", ["tls", "connect_reset", "-"]),
         ("smtp", ["tls", "protocol", "-"]),
-        // It begins with an S, as the answer of a server that speaks TLS.
-        ("ssh", ["tls", "tls_handshake", "-"]),
+        // It begins with an S, as the answer of a server that speaks TLS; it goes on otherwise, and is asked without.
+        ("ssh", ["auth", "protocol", "-"]),
         ("no-tls", ["auth", "timeout", "-"]),
         ("no-handshake", ["tls", "timeout", "-"]),
-        ("no-tls-after-all", ["tls", "tls_handshake", "-"]),
+        ("no-tls-after-all", ["auth", "protocol", "-"]),
         ("no-protocol", ["auth", "protocol", "-"]),
         ("endless", ["auth", "protocol", "-"]),
         ("full", ["tls", "too_many_connections", "-"]),
