@@ -248,7 +248,7 @@ impl Drop for Place<'_> {
 impl Budget {
     /// Sends whatever may be sent.
     pub(super) fn use_up(&self) {
-        while self.may_send() {}
+        (0..self.rate.get()).for_each(|_| _ = self.may_send());
     }
 }
 
