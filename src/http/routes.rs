@@ -261,7 +261,8 @@ fn answer(state: &State, serves: Serves, asked: &Asked<'_>) -> Response<Bytes> {
     let Some((endpoint, name)) = find(asked.path).filter(served) else {
         let message = match serves {
             Serves::Everything => "there is nothing at this path; /openapi.json describes all that there is",
-            Serves::Everybody => "there is nothing at this path, or only on the operators' listener",
+            // Strangers need not know what there is elsewhere.
+            Serves::Everybody => "there is nothing at this path",
         };
         return error(StatusCode::NOT_FOUND, "not_found", message, asked.id);
     };
