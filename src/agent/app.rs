@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -34,6 +34,10 @@ const SERVERS_END: Duration = http::GRACE.saturating_add(A_MOMENT);
 /// Whoever has a time limit of its own is let come to it. Also how long what was not done in time, and was ended, may
 /// take to be gone; what is not gone by then is left behind.
 const A_MOMENT: Duration = Duration::from_secs(1);
+
+/// Connections that may wait to be accepted; the kernel lowers it to `net.core.somaxconn` (4096). Where a crowd that
+/// was cut comes back all at once, whoever finds no room has to ask again a second later, a load balancer, too.
+const BACKLOG: u32 = 4096;
 
 /// Why the agent did not start.
 #[derive(Debug, thiserror::Error)]
@@ -155,9 +159,17 @@ async fn bind(
     address: SocketAddr,
     setting: &'static str,
 ) -> Result<TcpListener, StartError> {
-    let bound = answering.handle().spawn(TcpListener::bind(address)).await;
+    let bound = answering.handle().spawn(async move { listen(address) }).await;
     let bound = bound.unwrap_or_else(|error| Err(io::Error::other(error)));
     bound.map_err(|error| StartError::Bind { address, setting, error })
+}
+
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    // The port of an agent that has just ended can be had at once.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 /// Says `draining` at once, and goes on answering until the load balancer has had time to notice.

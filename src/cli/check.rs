@@ -61,7 +61,12 @@ fn checked(
     log_wanted: bool,
 ) -> Result<Exit, Exit> {
     let plan = one_shot::plan(load, log_wanted)?;
-    let wanted = select(&plan, &arguments.names)?;
+    let mut wanted = select(&plan, &arguments.names)?;
+    if !arguments.names.is_empty() {
+        refuse_disabled(&wanted, "check")?;
+    }
+    // What is not checked comes last.
+    wanted.sort_by_key(|plan| !plan.policy().enabled());
     let clock = Clock::start();
     let network = probe::network(&plan);
     let checks = one_shot::among_servers("checked", async |visits: &Visits| {
@@ -100,6 +105,21 @@ pub(super) fn select<'a>(plan: &'a Plan, names: &[String]) -> Result<Vec<&'a Dep
         return Err(Exit::Unusable);
     }
     Ok(all.iter().filter(|plan| names.is_empty() || names.contains(&name(plan))).collect())
+}
+
+/// Tells those that are disabled, and so cannot be asked to do this with.
+pub(super) fn refuse_disabled(named: &[&DependencyPlan], verb: &str) -> Result<(), Exit> {
+    let disabled = named.iter().filter_map(|plan| {
+        let policy = plan.policy();
+        let why = policy.disabled.as_ref()?;
+        Some(format!("error: \"{}\" is disabled: {why}; enable it, or do not {verb} it", policy.name))
+    });
+    let disabled: Vec<String> = disabled.collect();
+    if disabled.is_empty() {
+        return Ok(());
+    }
+    tell_error(&disabled.join("\n"));
+    Err(Exit::Unusable)
 }
 
 /// One check; `None` where there is nothing to check, or no way to.
@@ -174,15 +194,16 @@ fn text(results: &[Checked<'_>]) -> String {
                 text.push_str("  another one takes its place: the pair is degraded, and not down\n");
             }
         }
-        for warning in check.observation().map(|seen| seen.warnings.as_slice()).unwrap_or_default() {
-            text.push_str(&format!("\n{WARN}!{WARN:#} {}: {warning}\n", policy.name));
-        }
+        let mut warnings = check.observation().map(|seen| seen.warnings.clone()).unwrap_or_default();
         if check.ok() && check.latency > policy.slow_after {
             let (took, bound) = (check.latency, policy.slow_after);
-            text.push_str(&format!(
-                "\n{WARN}!{WARN:#} {}: slow: {took:.0?}, the bound is {bound:.0?}\n",
-                policy.name
-            ));
+            warnings.push(format!("slow: {took:.0?}, the bound is {bound:.0?}"));
+        }
+        if !warnings.is_empty() {
+            text.push('\n');
+        }
+        for warning in warnings {
+            text.push_str(&format!("{WARN}!{WARN:#} {}: {warning}\n", policy.name));
         }
     }
     text

@@ -127,21 +127,23 @@ fn checked(plan: &Plan) -> String {
         "BACK WITHIN",
         "TARGET",
     ];
-    let rows: Vec<Vec<Cell>> = plan
-        .dependencies()
-        .iter()
-        .map(|dependency| {
-            let policy = dependency.policy();
+    let mut policies: Vec<_> = plan.dependencies().iter().map(|dependency| dependency.policy()).collect();
+    // What is not checked comes last.
+    policies.sort_by_key(|policy| !policy.enabled());
+    let rows: Vec<Vec<Cell>> = policies
+        .into_iter()
+        .map(|policy| {
             let mut row: Vec<Cell> =
                 [policy.name.as_str(), policy.kind.as_str(), policy.impact.as_str(), policy.scope.as_str()]
                     .map(Cell::from)
                     .into();
             row.extend(
                 [policy.interval, policy.timeout, policy.worst_detection(), policy.worst_recovery()]
-                    .map(|span| Cell::from(format!("{:.1}s", span.as_secs_f64()))),
+                    .map(|span| format!("{:.1}s", span.as_secs_f64()))
+                    .map(|span| Cell::from(if policy.enabled() { span } else { String::new() })),
             );
             row.push(match &policy.disabled {
-                Some(reason) => Cell::styled(reason.as_str(), FAINT),
+                Some(reason) => Cell::styled(format!("disabled: {reason}"), FAINT),
                 None => Cell::from(policy.target.as_str()),
             });
             row

@@ -84,7 +84,7 @@ enum Command {
     /// Check each dependency once, now; needs no running agent
     ///
     /// Exit codes: 0 all is well; 1 a critical dependency failed, or any that was named; 2 the configuration is
-    /// not usable, or a name is unknown; 128 + n ended by signal n.
+    /// not usable, or a name is unknown or disabled; 128 + n ended by signal n.
     #[command(after_help = "Example:\n  sickbay check database --format json")]
     Check(check::Arguments),
     /// Block until dependencies have succeeded; needs no running agent

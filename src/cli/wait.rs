@@ -10,7 +10,7 @@ use clap::{Args, ValueEnum};
 use futures_util::future::join_all;
 use tokio::sync::mpsc;
 
-use super::check::{select, told};
+use super::check::{refuse_disabled, select, told};
 use super::one_shot::{Ended, Visits};
 use super::{Exit, FAINT, GOOD, WARN, duration, one_shot, tell_error};
 use crate::clock::{self, Clock, Deadline};
@@ -88,23 +88,13 @@ fn waited(
 
 /// What is waited for: what was named, else all that is critical.
 fn wanted<'a>(plan: &'a Plan, names: &[String]) -> Result<Vec<&'a Policy>, Exit> {
-    let policies = select(plan, names)?.into_iter().map(|plan| &**plan.policy());
+    let selected = select(plan, names)?;
+    let policies = selected.iter().map(|plan| &**plan.policy());
     if names.is_empty() {
         return Ok(policies.filter(|it| it.enabled() && it.impact == Impact::Critical).collect());
     }
-    let policies: Vec<&Policy> = policies.collect();
-    let disabled: Vec<String> = policies
-        .iter()
-        .filter_map(|policy| {
-            let why = policy.disabled.as_ref()?;
-            Some(format!("error: \"{}\" is disabled: {why}; enable it, or do not wait for it", policy.name))
-        })
-        .collect();
-    if disabled.is_empty() {
-        return Ok(policies);
-    }
-    tell_error(&disabled.join("\n"));
-    Err(Exit::Unusable)
+    refuse_disabled(&selected, "wait for")?;
+    Ok(policies.collect())
 }
 
 /// Waits until all is up, or there is no time left; tells how long that was.

@@ -61,10 +61,45 @@ pub(super) fn unknown_key(key: &str, known: &[&'static str], not_yet: &[&str]) -
             .advice("write a space after the colon");
     };
     let error = ConfigError::new(format!("`{shown}` is unknown")).allowed(listed(known.iter().copied()));
-    match similar(shown, known.iter().copied()) {
+    match synonym(shown, known).or_else(|| similar(shown, known.iter().copied())) {
         Some(name) => error.advice(format!("did you mean `{name}`?")),
-        None => error.advice("remove it"),
+        None => error.advice("rename it to what is meant, or remove it"),
     }
+}
+
+/// What other tools call a thing, and what it is called here; the first that is known where it stands.
+const SYNONYMS: &[(&str, &str)] = &[
+    ("type", "record"),
+    ("type", "kind"),
+    ("tls", "sslmode"),
+    ("ssl", "sslmode"),
+    ("ssl", "tls"),
+    ("ca", "root_cert"),
+    ("ca_file", "root_cert"),
+    ("sslrootcert", "root_cert"),
+    ("user", "username"),
+    ("username", "user"),
+    ("db", "database"),
+    ("dbname", "database"),
+    ("host", "query"),
+    ("name", "query"),
+    ("host", "url"),
+    ("address", "host"),
+    ("hosts", "host"),
+    ("servers", "nameservers"),
+    ("query", "sql"),
+    ("retries", "retry"),
+    ("size", "max"),
+    ("lag", "replication_lag"),
+    ("memory", "memory_used"),
+    ("connections", "connections_used"),
+    ("status_code", "status"),
+];
+
+fn synonym(written: &str, known: &[&'static str]) -> Option<&'static str> {
+    let written = written.to_ascii_lowercase();
+    let meant = SYNONYMS.iter().filter(|(other, _)| *other == written).map(|(_, meant)| *meant);
+    meant.into_iter().find(|meant| known.contains(meant))
 }
 
 /// Why a struct could not be read. The value itself is added later, where it is known whether it may be shown.

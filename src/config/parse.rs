@@ -64,7 +64,8 @@ pub(super) fn parse(text: &str, origin: &Origin) -> Result<Node, ConfigError> {
             }
             // They have the position in them.
             (None, Some(words)) => {
-                refuse(ConfigError::new(format!("not valid YAML: {words}")).advice(CORRECT))
+                let advice = slip(text, position).unwrap_or(CORRECT);
+                refuse(ConfigError::new(format!("not valid YAML: {words}")).advice(advice))
             }
             (None, None) => refuse(ConfigError::new("not valid YAML").advice(CORRECT)).position(position),
         }
@@ -82,6 +83,17 @@ pub(super) fn parse(text: &str, origin: &Origin) -> Result<Node, ConfigError> {
             Err(refuse(error.allowed(format!("a map of sections: {sections}"))))
         }
     }
+}
+
+/// What to do about the commonest slips, by the line where the parser gave up; it only says what it did not find.
+fn slip(text: &str, position: Option<(usize, usize)>) -> Option<&'static str> {
+    let (line, column) = position?;
+    let line = text.lines().nth(line.checked_sub(1)?)?;
+    if line.chars().nth(column.checked_sub(1)?) == Some('\t') {
+        return Some("that is a tab: YAML is indented with spaces");
+    }
+    let flow = line.contains(['{', '[']) && line.contains("${");
+    flow.then_some("within `{…}` and `[…]` put every `${…}` in quotes")
 }
 
 /// What the parser would take very long for, and the byte where that is certain. It must not see it, because it

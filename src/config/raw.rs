@@ -64,7 +64,8 @@ pub(super) struct RawServer {
     pub(super) operator: Option<RawOperator>,
     /// The bearer token for what changes something; without one, all of that answers 401. Secret.
     pub(super) admin_token: Option<Secret>,
-    /// How long answers go on after SIGTERM.
+    /// How long answers go on after SIGTERM. The end comes a moment later, at worst eight seconds: `stopTimeout` of ECS
+    /// has to leave them.
     pub(super) drain: Option<HumanDuration>,
 }
 
@@ -198,7 +199,8 @@ pub(super) struct RawPostgres {
     pub(super) password: Option<Secret>,
     /// How TLS is used, in libpq's words and as libpq does.
     pub(super) sslmode: Option<SslMode>,
-    /// A PEM file of the authorities to trust; unset or `system`: the system's. With one, `require` is `verify-ca`.
+    /// A PEM file of the authorities to trust, by its path from the working directory; unset or `system`: the system's.
+    /// With one, `require` is `verify-ca`.
     pub(super) root_cert: Option<String>,
     /// The role that the server has to have.
     pub(super) role: Option<Role>,
@@ -307,7 +309,7 @@ pub(super) struct RawRedisWarn {
     pub(super) memory_used: Option<Bound<Percent>>,
     /// Connections taken, of `maxclients`.
     pub(super) clients_used: Option<Bound<Percent>>,
-    /// Keys evicted from one check to the next. `1/h` means any.
+    /// Keys evicted from one check to the next, as a rate: `100/s`, `20/m`; `1/h` means any.
     pub(super) evictions: Option<Bound<Rate>>,
     /// Since a replica and its primary last heard of each other, seen from either; at least `1s`. An idle primary
     /// is heard of every 10 s, so a shorter bound warns in vain.
@@ -398,7 +400,7 @@ pub(super) struct RawTls {
     /// What of the certificate is verified: `full` (the chain and the host name), `ca` (the chain alone),
     /// `none`.
     pub(super) verify: Option<Verify>,
-    /// A PEM file of the authorities to trust; unset or `system`: the system's.
+    /// A PEM file of the authorities to trust, by its path from the working directory; unset or `system`: the system's.
     pub(super) root_cert: Option<String>,
 }
 

@@ -184,7 +184,7 @@ impl FailureKind {
             }
             Self::Protocol => "what answers does not speak this protocol: check host and port",
             Self::Timeout => {
-                "it accepted the connection and then said nothing: the process may hang or be overloaded"
+                "it accepted the connection and then said nothing: the process may hang or be overloaded; or another service than configured has this port"
             }
             Self::Internal => "this is a fault of Sickbay: please report it with this message",
         }

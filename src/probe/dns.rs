@@ -5,6 +5,7 @@
 
 mod compare;
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -217,13 +218,17 @@ fn nobody_knows(failures: Vec<(&Server, Failure)>) -> Failure {
     let alone_with_the_system = matches!(failures.as_slice(), [(server, _)] if server.address.is_none());
     let said: Vec<String> =
         failures.iter().map(|(server, failure)| format!("{}: {}", server.name(), failure.message)).collect();
+    let kinds: BTreeSet<&str> = failures.iter().map(|(_, failure)| failure.kind.as_str()).collect();
+    let alike = kinds.len() <= 1;
     let told = failures
         .into_iter()
         .map(|(_, failure)| failure)
         .reduce(|first, next| if weight(&next) > weight(&first) { next } else { first });
     match told {
         Some(failure) if alone_with_the_system => failure,
-        Some(failure) => Failure { message: said.join("; "), ..failure },
+        Some(failure) if alike => Failure { message: said.join("; "), ..failure },
+        Some(failure) => Failure { message: said.join("; "), ..failure }
+            .with_hint("the name servers fail in different ways: look at each by itself, and at the network to those that are silent"),
         None => Failure::new(Phase::Dns, FailureKind::Internal, "no name server was asked"),
     }
 }

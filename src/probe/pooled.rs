@@ -31,8 +31,9 @@ use super::{GOODBYE, Probe};
 use crate::clock::{Deadline, Stopwatch};
 use crate::health::{Failure, FailureKind, Observation, Outcome, Phase, PoolStats};
 use crate::net::{Lead, Trace};
-pub(super) use places::Place;
-use places::{Places, Seated};
+pub(super) use places::{Place, Seated};
+
+use places::Places;
 
 /// What a protocol with sessions can do.
 pub(super) trait Protocol: Send + 'static {

@@ -2,10 +2,9 @@
 //! the configured queries.
 //!
 //! `road` leads to the server, `fallback` is for where it is closed with TLS, and `wire` is what the driver gets of
-//! it; `session` logs in and asks. What the server
-//! tells is read by `facts`, its replication lag by `lag`, and held against `bounds`; `queries` are asked after it.
-//! `failure` turns errors into failure kinds, with `pooler` for those of poolers; `databases` helps where a name is
-//! wrong.
+//! it; `session` logs in and asks. What the server tells is read by `facts`, its replication lag by `lag`, and held
+//! against `bounds`; `queries` are asked after it. `failure` turns errors into failure kinds, with `pooler` for those
+//! of poolers; `databases` helps where a name is wrong.
 
 mod bounds;
 mod databases;
@@ -30,7 +29,7 @@ use crate::health::{Details, Failure, FailureKind, Observation, Phase};
 use crate::net::{Dialed, Dialer, Target, Trace};
 use crate::probe::GOODBYE;
 use crate::probe::password::Password;
-use crate::probe::pooled::{Keep, Place, Pooled, Protocol, Session, Trouble};
+use crate::probe::pooled::{Keep, Place, Pooled, Protocol, Seated, Session, Trouble};
 use facts::Facts;
 use failure::classify;
 use fallback::NoSession;
@@ -68,8 +67,15 @@ pub(super) struct Postgres {
     lag: Lag,
     /// When the server told all of itself over the session that is kept, and what.
     told: Option<(Stopwatch, Facts)>,
-    /// When the server did not take the whole question, and why.
-    refused_all: Option<(Stopwatch, String)>,
+    refused_all: Option<Refusal>,
+}
+
+/// That a server did not take the whole question.
+struct Refusal {
+    when: Stopwatch,
+    /// At this address: another server may take it.
+    by: Option<SocketAddr>,
+    why: String,
 }
 
 impl Protocol for Postgres {
@@ -156,7 +162,9 @@ impl Postgres {
         };
         let with_tls = failed.worth_another_try()?;
         let Some(address) = trace.address.filter(|_| self.road.falls_back()) else { return Err(with_tls) };
-        tracing::debug!(%address, "there is no session with TLS, one without it is tried: {}", with_tls.message);
+        // Not in the server's words: they are looked through for secrets where the outcome is told.
+        let (failure_kind, code) = (with_tls.kind.as_str(), with_tls.code.as_deref());
+        tracing::debug!(%address, failure_kind, code, "there is no session with TLS, one without it is tried");
         match self.open_plain(address, database, place, deadline, trace).await {
             Ok(connection) => Ok(connection),
             Err(without) => Err(fallback::both(with_tls, without)),
@@ -226,18 +234,14 @@ impl Postgres {
             let few = self.answer(facts::FEW, session, deadline, trace).await?;
             return Ok(few.with_the_rest_of(before));
         }
-        if self.refused_all.as_ref().is_some_and(|(when, _)| when.elapsed() >= ASK_AGAIN) {
-            self.refused_all = None;
-        }
+        let stands = |refusal: &Refusal| refusal.when.elapsed() < ASK_AGAIN && refusal.by == trace.address;
+        self.refused_all = self.refused_all.take().filter(stands);
         if self.refused_all.is_none() {
             match self.answer(facts::ALL, session, deadline, trace).await {
                 Err(Trouble::Answered(failure)) if failure::not_understood(&failure) => {
-                    tracing::debug!(
-                        code = failure.code,
-                        "not every fact can be asked for: {}",
-                        failure.message
-                    );
-                    self.refused_all = Some((Stopwatch::start(), failure.message));
+                    tracing::debug!(code = failure.code, "not every fact can be asked for");
+                    let (when, by) = (Stopwatch::start(), trace.address);
+                    self.refused_all = Some(Refusal { when, by, why: failure.message });
                 }
                 Ok(mut facts) => {
                     facts.details.replication_lag =
@@ -249,7 +253,7 @@ impl Postgres {
             }
         }
         let mut facts = self.answer(facts::FEW, session, deadline, trace).await?;
-        facts.details.hidden = self.refused_all.as_ref().map(|(_, why)| {
+        facts.details.hidden = self.refused_all.as_ref().map(|Refusal { why, .. }| {
             format!("connections, transactions and replication are not told: the server says: {why}")
         });
         Ok(facts)
@@ -292,7 +296,8 @@ impl Postgres {
             // The failed attempt's own phases must not grow by what is asked on the side.
             let mut aside = Trace::default();
             if let Ok(connection) = self.open_database(common, place, deadline, &mut aside).await {
-                return databases::list(connection, deadline).await;
+                let session = Seated::new(connection, place.clone(), aside.address);
+                return databases::list(session, deadline).await;
             }
         }
         None

@@ -25,7 +25,7 @@ use crate::clock::Deadline;
 use crate::config::Secret;
 use crate::config::plan::ProbePlan;
 use crate::config::secret::REDACTED;
-use crate::health::observation::{QueryValue, RedisReplication};
+use crate::health::observation::{Connections, QueryValue, RedisReplication};
 use crate::health::{Details, Failure, Outcome};
 use crate::net::Trace;
 
@@ -114,7 +114,8 @@ impl Discreet {
                     *said = setting(&plain(said), self.known()).to_owned();
                 }
                 // Names of applications are what their clients chose.
-                let counts = [&mut seen.connections.by_state, &mut seen.connections.by_application];
+                let Connections { by_state, by_application, this_task_by_state, .. } = &mut seen.connections;
+                let counts = [by_state, by_application, this_task_by_state];
                 let counted = counts.into_iter().flatten().flatten();
                 counted.for_each(|(name, _)| *name = self.told(name));
                 seen.hidden = seen.hidden.as_deref().map(|why| self.told(why));

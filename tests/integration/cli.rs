@@ -44,7 +44,8 @@ async fn check_ends_with_what_it_found() {
         (&["check", "fine", "cache"], 1),
         (&["check", "nobody"], 2),
         (&["check", "fine", "nobody"], 2),
-        (&["check", "redis"], 1),
+        (&["check", "redis"], 2),
+        (&["check", "fine", "redis"], 2),
         (&["check", "--format", "xml"], 2),
     ] {
         let output = config.run(arguments).await;

@@ -373,6 +373,8 @@ async fn where_no_server_has_an_answer_each_is_told_and_missing_is_what_all_call
     for part in [format!("{one}: nobody.test does not exist"), format!("{two}: "), format!("{three}: ")] {
         assert!(said.contains(&part), "{part}: {said}");
     }
+    assert!(told(&seen["one-missing"], "hint").contains("fail in different ways"), "{seen:#}");
+    assert!(!told(&seen["all-missing"], "hint").contains("different"), "{seen:#}");
     assert!(told(&seen["expected-of-each"], "message").starts_with(&one.to_string()), "{seen:#}");
 }
 

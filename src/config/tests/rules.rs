@@ -228,7 +228,8 @@ fn what_is_missing_is_placed_by_what_there_is() {
         found,
         [
             "error: `kind` is required, at dependencies.a.kind (file 1.yaml, line 2 column 5); \
-             allowed: `postgres`, `redis`, `dns`, `tcp`, `http`; say what is spoken with it",
+             allowed: `postgres`, `redis`, `dns`, `tcp`, `http`; say what is spoken with it; what else the entry says is \
+             judged after that",
             "error: `impact` is required, at dependencies.a.impact (file 1.yaml, line 2 column 5); \
              allowed: `critical`, `degraded`, `none`; say what its failure does to the service",
             "error: `impact` is required, at dependencies.b.impact (file 1.yaml, line 4 column 6); \
@@ -374,4 +375,19 @@ fn more_names_than_there_are_packets_for_are_warned_of() {
     );
     assert_eq!(plan(60, "").warnings(), [] as [&str; 0], "every ten seconds");
     assert_eq!(plan(60, ", interval: 100ms, timeout: 1s, enabled: false").warnings(), [NOTHING]);
+}
+
+#[test]
+fn a_bound_that_no_check_can_reach_is_warned_of_where_somebody_set_it() {
+    let warned = |fields: &str| {
+        let file =
+            format!("dependencies: [{{name: x, kind: tcp, host: h, port: 1, impact: none, {fields}}}]");
+        plan(&[&file], &[]).warnings().to_vec()
+    };
+    let found = warned("timeout: 2s, slow_after: 20s");
+    assert_eq!(
+        found,
+        ["x: `slow_after` is longer than `timeout`, so no check is ever slow: shorten it to less than 2s"]
+    );
+    assert_eq!(warned("timeout: 500ms"), [] as [&str; 0], "the default is nobody's mistake");
 }

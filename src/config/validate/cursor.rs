@@ -208,7 +208,12 @@ impl<'a> Cursor<'a> {
         } else if host::has_a_zone(&value) {
             refuse("an address with a zone identifier", host::NO_ZONES);
         } else if value.contains(':') {
-            refuse("no host", "write the port into `port`");
+            let variable = match self.origin() {
+                Some(Origin::Variable(name)) => name.strip_suffix("_HOST"),
+                _ => None,
+            };
+            let elsewhere = variable.map_or_else(|| "`port`".to_owned(), |of| format!("{of}_PORT"));
+            refuse("no host", &format!("write the port into {elsewhere}"));
         } else if host::ends_in_a_number(&value) {
             refuse("no IPv4 address, and no name ends in a number", "correct it");
         } else if !host::is_name(&value) {

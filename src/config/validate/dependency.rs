@@ -11,6 +11,7 @@ use super::checking::{Checking, checking};
 use super::cursor::Cursor;
 use super::kind::{Asked, RawKind, asked};
 use crate::config::decode::{decode, fields, unknown_key};
+use crate::config::duration::format_duration;
 use crate::config::errors::{ConfigError, Errors, listed_briefly, similar};
 use crate::config::origin::Origin;
 use crate::config::path::Path;
@@ -54,7 +55,13 @@ fn section(key: &str, entry: &Node, at: &Cursor<'_>) -> Section {
     let mut dependency: RawDependency = decode(&mut only::<RawDependency>(entry), path, errors);
     let checking: RawChecking = decode(&mut only::<RawChecking>(entry), path, errors);
     if dependency.kind.is_none() {
-        at.key("kind").required_of("`postgres`, `redis`, `dns`, `tcp`, `http`", "say what is spoken with it");
+        let advice = match entry.get(&Path::of("type")) {
+            Some(_) => {
+                "it is called `kind` here, and not `type`; what else the entry says is judged after that"
+            }
+            None => "say what is spoken with it; what else the entry says is judged after that",
+        };
+        at.key("kind").required_of("`postgres`, `redis`, `dns`, `tcp`, `http`", advice);
     }
     dependency.name.get_or_insert_with(|| key.to_owned());
     let kind = dependency.kind.map(|kind| match kind {
@@ -146,6 +153,12 @@ fn resolve(
         warnings.extend(unprotected(&name, &probe));
         warnings.extend(in_vain(&name, &probe));
         warnings.extend(nameless(&name, &probe));
+        if checking.slow_after > checking.timeout && at.key("slow_after").explicit() {
+            warnings.push(format!(
+                "{name}: `slow_after` is longer than `timeout`, so no check is ever slow: shorten it to less than {}",
+                format_duration(checking.timeout)
+            ));
+        }
     }
     let local = host.as_deref().is_some_and(loopback);
     let policy = Policy {

@@ -19,8 +19,11 @@ pub(in crate::http) struct Circuits<'a> {
 
 impl<'a> Circuits<'a> {
     pub(in crate::http) fn new(snapshot: &'a Snapshot, now: Now) -> Self {
-        let circuits =
-            snapshot.dependencies.iter().map(|view| (view.policy.name.as_str(), Circuit::new(view, now)));
+        let circuits = snapshot
+            .dependencies
+            .iter()
+            .filter(|view| view.policy.enabled())
+            .map(|view| (view.policy.name.as_str(), Circuit::new(view, now)));
         Self { circuits: OrderedMap(circuits.collect()) }
     }
 }

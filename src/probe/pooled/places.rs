@@ -173,7 +173,7 @@ impl<T: Send + 'static> Drop for SeenThrough<T> {
 
 /// A session in its place. Where a check is ended from outside, it is dropped in the middle of a question, and says
 /// goodbye all the same.
-pub(super) struct Seated<S: Session> {
+pub(in crate::probe) struct Seated<S: Session> {
     /// `None` once it is leaving.
     session: Option<S>,
     place: Option<Place>,
@@ -182,7 +182,7 @@ pub(super) struct Seated<S: Session> {
 
 impl<S: Session> Seated<S> {
     /// A session that leads to this address.
-    pub(super) fn new(session: S, place: Place, address: Option<SocketAddr>) -> Self {
+    pub(in crate::probe) fn new(session: S, place: Place, address: Option<SocketAddr>) -> Self {
         Self { session: Some(session), place: Some(place), address }
     }
 
@@ -193,12 +193,12 @@ impl<S: Session> Seated<S> {
 
     /// The session.
     #[expect(clippy::expect_used, reason = "it is taken only by what consumes the whole")]
-    pub(super) fn session(&mut self) -> &mut S {
+    pub(in crate::probe) fn session(&mut self) -> &mut S {
         self.session.as_mut().expect("a session in its place")
     }
 
     /// Ends it politely, in the background.
-    pub(super) fn leave(mut self) {
+    pub(in crate::probe) fn leave(mut self) {
         if let (Some(session), Some(place)) = (self.session.take(), self.place.take()) {
             place.linger(Leaver::Idle, session.goodbye());
         }

@@ -2,7 +2,7 @@
 
 use crate::clock::Deadline;
 use crate::health::Failure;
-use crate::probe::pooled::Session;
+use crate::probe::pooled::Seated;
 
 use super::session::Connection;
 
@@ -12,11 +12,13 @@ pub(super) const COMMON: [&str; 2] = ["postgres", "template1"];
 /// Databases named in a message; a server can have thousands.
 const TOLD: usize = 10;
 
-/// Asks for all that the role could connect to, and ends the session.
-pub(super) async fn list(mut connection: Connection, deadline: Deadline) -> Option<Vec<String>> {
-    let listed = tokio::time::timeout_at(deadline.instant(), connection.databases(deadline)).await;
-    let _ = tokio::time::timeout_at(deadline.instant(), connection.goodbye()).await;
-    listed.ok()?.ok()
+/// Asks for all that the role could connect to, and ends the session. One that has not answered by the deadline is
+/// dropped in the middle of the question, and so given up properly.
+pub(super) async fn list(mut session: Seated<Connection>, deadline: Deadline) -> Option<Vec<String>> {
+    let asking = session.session().databases(deadline);
+    let listed = tokio::time::timeout_at(deadline.instant(), asking).await.ok()?;
+    session.leave();
+    listed.ok()
 }
 
 /// Tells a wrong name together with the right ones, where they are known.

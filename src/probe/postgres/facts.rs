@@ -13,8 +13,8 @@ use tokio_postgres::SimpleQueryRow;
 use super::session::text;
 use crate::health::observation::{Connections, PostgresDetails};
 
-/// Applications that are told one by one; the others are told together.
-const APPLICATIONS_TOLD: usize = 20;
+/// Applications, or states, that are told one by one; the others are told together.
+const TOLD_ONE_BY_ONE: usize = 20;
 
 /// What any server that speaks the protocol can tell, and every check has to know.
 pub(super) const FEW: &str = "SELECT current_setting('server_version'), pg_is_in_recovery(), \
@@ -179,23 +179,17 @@ fn columns(row: &SimpleQueryRow) -> Vec<Option<&str>> {
 fn counted(groups: &[Group], limits: Connections) -> Connections {
     let own = || groups.iter().filter(|group| group.own);
     let sum = |groups: &mut dyn Iterator<Item = &Group>| groups.map(|group| group.sessions).sum();
-    let mut by_application = by(groups.iter().map(|group| (&group.application, group.sessions)));
-    let others: u32 = by_application.iter().skip(APPLICATIONS_TOLD).map(|(_, sessions)| sessions).sum();
-    by_application.truncate(APPLICATIONS_TOLD);
-    if others > 0 {
-        by_application.push(("(others)".to_owned(), others));
-    }
     Connections {
         used: Some(sum(&mut groups.iter())),
         by_state: Some(by(groups.iter().map(|group| (&group.state, group.sessions)))),
-        by_application: Some(by_application),
+        by_application: Some(by(groups.iter().map(|group| (&group.application, group.sessions)))),
         this_task: Some(sum(&mut own())),
         this_task_by_state: Some(by(own().map(|group| (&group.state, group.sessions)))),
         ..limits
     }
 }
 
-/// The sums by name, the highest first.
+/// The sums by name, the highest first; beyond a number of names, what is left as one.
 fn by<'a>(counts: impl Iterator<Item = (&'a String, u32)>) -> Vec<(String, u32)> {
     let mut sums: BTreeMap<&str, u32> = BTreeMap::new();
     for (name, count) in counts {
@@ -203,6 +197,11 @@ fn by<'a>(counts: impl Iterator<Item = (&'a String, u32)>) -> Vec<(String, u32)>
     }
     let mut sums: Vec<(String, u32)> = sums.into_iter().map(|(name, sum)| (name.to_owned(), sum)).collect();
     sums.sort_by(|(a, n), (b, m)| m.cmp(n).then_with(|| a.cmp(b)));
+    let others: u32 = sums.iter().skip(TOLD_ONE_BY_ONE).map(|(_, sum)| sum).sum();
+    sums.truncate(TOLD_ONE_BY_ONE);
+    if others > 0 {
+        sums.push(("(others)".to_owned(), others));
+    }
     sums
 }
 

@@ -2,13 +2,14 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::fallback::NoSession;
 use super::wire::Wire;
-use crate::clock::Deadline;
+use crate::clock::{Deadline, Stopwatch};
 use crate::config::plan::{PostgresPlan, SslMode};
 use crate::health::{Failure, FailureKind, Phase};
 use crate::net::{Dialed, Dialer, Stream, Target, Tls, Trace, Verification, connect};
@@ -59,11 +60,21 @@ impl Road {
         if self.tls.is_none() {
             return Ok(plain(stream));
         }
-        let road = Arc::clone(self);
-        let secured = async move { road.secured(stream).await };
+        let (road, answered) = (Arc::clone(self), Arc::new(AtomicBool::new(false)));
+        let note = Arc::clone(&answered);
+        let secured = async move { road.secured(stream, &note).await };
         let secured = place.see_through(secured, |it| Box::pin(leave(it)));
         // A `Result` in a `Result`: the phase ends by the deadline, the inner one is what came of it before.
-        trace.phase(Phase::Tls, deadline, async { Ok(secured.await) }).await?
+        let watch = Stopwatch::start();
+        let phase = trace.phase(Phase::Tls, deadline, async { Ok(secured.await) }).await;
+        phase.map_err(|failure| match answered.load(Ordering::Relaxed) {
+            true => failure,
+            // There is no handshake yet that could be unanswered, nor has anybody agreed to one.
+            false => {
+                let what = "connected, then no answer to the first message of PostgreSQL's protocol (whether it speaks TLS)";
+                Failure { message: format!("{what} within {:.1?}", watch.elapsed()), ..failure }
+            }
+        })?
     }
 
     /// A stream without TLS to the server that was tried with it just now.
@@ -89,14 +100,17 @@ impl Road {
         if !encrypted {
             return Ok(plain(stream));
         }
-        let secured = async { self.secured(stream).await.map_err(|none| none.failure) };
+        let answered = AtomicBool::new(false);
+        let secured = async { self.secured(stream, &answered).await.map_err(|none| none.failure) };
         aside.phase(Phase::Tls, deadline, secured).await
     }
 
-    /// Agrees on TLS, as `sslmode` says.
-    async fn secured(&self, mut stream: TcpStream) -> Result<Dialed, NoSession> {
+    /// Agrees on TLS, as `sslmode` says. `answered` tells whether the server has said anything at all.
+    async fn secured(&self, mut stream: TcpStream, answered: &AtomicBool) -> Result<Dialed, NoSession> {
         let Some(tls) = &self.tls else { return Ok(plain(stream)) };
-        match (request_tls(&mut stream).await?, self.sslmode) {
+        let offered = request_tls(&mut stream).await;
+        answered.store(true, Ordering::Relaxed);
+        match (offered?, self.sslmode) {
             (true, _) => {
                 // The certificate is for the name that was configured, whatever the address.
                 let handshake = self.dialer.handshake(tls, self.target.host(), stream).await;

@@ -1,7 +1,8 @@
 //! The stream as the driver sees it, with manners at both ends of a session.
 //!
 //! At its beginning the server's first message is heard before the driver acts on it: bytes that are not
-//! PostgreSQL's end the session, and so does the wish for a password in clear text without TLS. At its end the server is let to hang up first.
+//! PostgreSQL's end the session, and so does the wish for a password in clear text without TLS. At its end the server
+//! is let hang up first.
 
 use std::convert::Infallible;
 use std::fmt;

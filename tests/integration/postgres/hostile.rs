@@ -20,6 +20,7 @@ async fn a_server_that_hangs_is_a_timeout_and_recovers() {
     let hung = |it: &Value| it["circuit"]["state"] == "open" && failure(it) == ["tls", "timeout", "-"];
     let seen = agent.until_dependency("database", hung, "an open circuit").await;
     assert_eq!(seen["status"], "down");
+    assert!(told(&seen, "message").contains("the first message of PostgreSQL's protocol"), "{seen:#}");
     assert!(told(&seen, "message").contains("within"), "{seen:#}");
     server.wake();
     agent.until_dependency("database", |it| it["status"] == "up", "recovery").await;
