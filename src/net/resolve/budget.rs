@@ -12,7 +12,7 @@
 use std::collections::VecDeque;
 use std::future::Future;
 use std::num::NonZeroU32;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -125,10 +125,21 @@ impl Budget {
         Ok(())
     }
 
+    /// Whether so many packets may be sent now; they are counted then.
+    pub(super) fn spend_at_once(&self, packets: u32) -> bool {
+        let (mut state, now) = (self.state(), self.clock.mono());
+        let packets = packets.min(self.rate.get());
+        let may = state.waiting == 0 && state.wait(packets, self.rate, now).is_none();
+        if may {
+            (0..packets).for_each(|_| state.send(now));
+        }
+        may
+    }
+
     /// Whether a packet may be sent now; it is counted then. What the question that is being asked has booked goes
     /// first.
     pub(super) fn may_send(&self) -> bool {
-        let asking = ASKING.try_with(Arc::clone).ok();
+        let asking = Booking::asked();
         let mut state = self.state();
         if asking.as_ref().is_some_and(|booking| self.spend_one(&mut state, booking)) {
             return true;
@@ -169,8 +180,12 @@ impl Budget {
 
     fn booked(self: &Arc<Self>, state: &mut State, packets: u32) -> Arc<Booking> {
         state.booked += packets;
-        let (left, withheld) = (AtomicU32::new(packets), AtomicU32::new(0));
-        Arc::new(Booking { budget: Arc::clone(self), left, withheld })
+        Arc::new(Booking {
+            budget: Arc::clone(self),
+            left: AtomicU32::new(packets),
+            withheld: AtomicU32::new(0),
+            cut: AtomicBool::new(false),
+        })
     }
 
     /// Whether a packet was left in the booking; it is sent then.
@@ -198,15 +213,21 @@ impl Budget {
     }
 }
 
-/// Room for packets of one question. Dropped, it gives back what was not sent.
+/// Room for packets of one question, and what became of that question. Dropped, it gives back what was not sent.
 #[derive(Debug)]
 pub(super) struct Booking {
     budget: Arc<Budget>,
     left: AtomicU32,
     withheld: AtomicU32,
+    cut: AtomicBool,
 }
 
 impl Booking {
+    /// That of the question that is being asked.
+    pub(super) fn asked() -> Option<Arc<Self>> {
+        ASKING.try_with(Arc::clone).ok()
+    }
+
     /// Asks: what is sent meanwhile is what was booked.
     pub(super) async fn asking<F: Future>(self: &Arc<Self>, question: F) -> F::Output {
         ASKING.scope(Arc::clone(self), question).await
@@ -215,6 +236,16 @@ impl Booking {
     /// Packets of this question that were not sent, because there was no room for them.
     pub(super) fn withheld(&self) -> u32 {
         self.withheld.load(Ordering::Relaxed)
+    }
+
+    /// An answer to this question was too long for UDP.
+    pub(super) fn cut(&self) {
+        self.cut.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether one was.
+    pub(super) fn was_cut(&self) -> bool {
+        self.cut.load(Ordering::Relaxed)
     }
 }
 
@@ -249,6 +280,11 @@ impl Budget {
     /// Sends whatever may be sent.
     pub(super) fn use_up(&self) {
         (0..self.rate.get()).for_each(|_| _ = self.may_send());
+    }
+
+    /// Whether anybody waits in line.
+    pub(super) fn is_awaited(&self) -> bool {
+        self.state().waiting > 0
     }
 }
 

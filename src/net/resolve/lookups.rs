@@ -8,13 +8,14 @@ use std::time::Duration;
 use futures_util::future;
 use hickory_resolver::Resolver;
 use hickory_resolver::config::{ResolveHosts, ResolverConfig, ResolverOpts};
+use hickory_resolver::lookup::Lookup;
 use hickory_resolver::net::{DnsError, NetError, NoRecords};
 use hickory_resolver::proto::op::ResponseCode;
 use hickory_resolver::proto::rr::{Name, RecordType};
 
 use super::FAMILIES;
 use super::budget::Budget;
-use super::metered::{CutAnswers, Metered};
+use super::metered::{Metered, refused, unless_refused};
 use super::records::Records;
 use crate::health::{Failure, FailureKind, Phase};
 
@@ -29,7 +30,6 @@ const SECOND_FAMILY: Duration = Duration::from_millis(300);
 /// What a name is asked for with.
 pub(super) struct Lookups {
     resolver: Resolver<Metered>,
-    cut: CutAnswers,
     budget: Arc<Budget>,
     /// Servers that a question is sent to at once; others are asked where these cannot answer.
     at_once: usize,
@@ -65,13 +65,11 @@ impl Lookups {
         options.use_hosts_file = ResolveHosts::Never;
         // Some servers refuse it. What is too long without it comes over TCP.
         options.edns0 = false;
-        let sockets = Metered::new(Arc::clone(&budget));
-        let cut = sockets.cut_answers();
-        let builder = Resolver::builder_with_config(config, sockets);
+        let builder = Resolver::builder_with_config(config, Metered::new(Arc::clone(&budget)));
         let resolver = builder.with_options(options).build().map_err(|error| {
             Failure::new(Phase::Dns, FailureKind::Internal, format!("the resolver cannot be made: {error}"))
         })?;
-        Ok(Self { resolver, cut, budget, at_once, search, ndots })
+        Ok(Self { resolver, budget, at_once, search, ndots })
     }
 
     /// The packets that so many questions, asked at the same time, begin with.
@@ -89,8 +87,12 @@ impl Lookups {
         self.by_search(name, &record.to_string(), 1, |name| self.records_of(name, record)).await
     }
 
+    async fn lookup(&self, name: Name, record: RecordType) -> Result<Lookup, NetError> {
+        unless_refused(self.resolver.lookup(name, record)).await
+    }
+
     async fn records_of(&self, name: Name, record: RecordType) -> Result<Records, NetError> {
-        let found = self.resolver.lookup(name, record).await?;
+        let found = self.lookup(name, record).await?;
         Ok(Records::of(&found, |kind| kind == record))
     }
 
@@ -110,21 +112,20 @@ impl Lookups {
         let mut first: Option<Unanswered> = None;
         for candidate in self.candidates(name)? {
             let booking = self.budget.book(self.first_packets(questions)).await?;
-            let cut_before = self.cut.count();
             let error = match booking.asking(ask(candidate.clone())).await {
                 Ok(found) if found.data.is_empty() => return Err(no_data(name, what)),
                 Ok(found) => return Ok(found),
                 Err(error) => error,
             };
             if let Some(refused) = refused(&error) {
-                return Err(refused.clone());
+                return Err(self.not_by_tcp(name, refused));
             }
             // What does not answer for one suffix does not for the next one either, and each takes seconds.
             let silent = matches!(error, NetError::Timeout);
-            if self.cut.count() != cut_before
+            if booking.was_cut()
                 && let Some(failure) = too_long(name, &error)
             {
-                return Err(failure);
+                return Err(self.with_withheld(failure, booking.withheld()));
             }
             if first.as_ref().is_none_or(|first| rank(&error) > rank(&first.error)) {
                 first = Some(Unanswered { name: candidate, error, withheld: booking.withheld() });
@@ -140,16 +141,31 @@ impl Lookups {
                     None => failure(name, &asked, what, &error),
                 }
             }
-            Some(Unanswered { name: asked, error: NetError::Timeout, withheld }) if withheld > 0 => {
-                let silent = failure(name, &asked, what, &NetError::Timeout);
-                let why = self.budget.allowed();
-                let message =
-                    format!("{}; {withheld} repetition(s) were not sent, because {why}", silent.message);
-                Failure { message, ..silent }
+            Some(Unanswered { name: asked, error: error @ NetError::Timeout, withheld }) => {
+                self.with_withheld(failure(name, &asked, what, &error), withheld)
             }
             Some(Unanswered { name: asked, error, .. }) => failure(name, &asked, what, &error),
             None => Failure::new(Phase::Dns, FailureKind::Internal, format!("{name} was not asked for")),
         })
+    }
+
+    /// Adds what was not sent to what came of it.
+    pub(super) fn with_withheld(&self, failure: Failure, withheld: u32) -> Failure {
+        let not_sent = match withheld {
+            0 => return failure,
+            1 => "1 repetition was not sent".to_owned(),
+            more => format!("{more} repetitions were not sent"),
+        };
+        let message = format!("{}; {not_sent}, because {}", failure.message, self.budget.allowed());
+        Failure { message, ..failure }
+    }
+
+    /// What follows where the answer had no room in a packet, and there was no room to ask for it over TCP.
+    fn not_by_tcp(&self, name: &str, refused: &Failure) -> Failure {
+        let why = self.budget.allowed();
+        let message =
+            format!("the answer for {name} is too long for UDP, and was not asked for over TCP: {why}");
+        Failure { message, ..refused.clone() }
     }
 
     /// What a name is an alias of, where that can be had.
@@ -182,7 +198,7 @@ impl Lookups {
     /// Both families at once. One that is there is enough, and the other is then not waited for long; where
     /// neither is, the worse error counts.
     async fn both_families(&self, name: Name) -> Result<Records, NetError> {
-        let [v4, v6] = FAMILIES.map(|family| self.resolver.lookup(name.clone(), family));
+        let [v4, v6] = FAMILIES.map(|family| self.lookup(name.clone(), family));
         let (v4, v6) = (pin!(v4), pin!(v6));
         let (first, other) = future::select(v4, v6).await.factor_first();
         let found = match first {
@@ -217,14 +233,9 @@ fn rank(error: &NetError) -> u8 {
             _ => 2,
         },
         NetError::Timeout => 3,
+        error if refused(error).is_some() => 4,
         _ => 2,
     }
-}
-
-/// Why a question was not asked over TCP, where that is the error.
-fn refused(error: &NetError) -> Option<&Failure> {
-    let NetError::Io(error) = error else { return None };
-    error.get_ref()?.downcast_ref()
 }
 
 /// What an error means. `name` is what was wanted, `asked` what was asked for in the end.

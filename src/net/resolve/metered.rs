@@ -1,21 +1,23 @@
 //! Sockets that send what there is room for: hickory decides by itself when to send a question again, and to whom.
-//! And it tells of an answer that was too long for UDP only what became of it over TCP.
+//! And it tells of an answer that was too long for UDP only what became of it over TCP, and of that not why: so a
+//! cut answer, and a connection that there was no room for, are noted with the question.
 
 use std::future::Future;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use hickory_resolver::net::NetError;
 use hickory_resolver::net::runtime::iocompat::AsyncIoTokioAsStd;
 use hickory_resolver::net::runtime::{DnsUdpSocket, RuntimeProvider, TokioRuntimeProvider};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UdpSocket};
+use tokio::sync::SetOnce;
 
-use super::budget::Budget;
+use super::budget::{Booking, Budget};
 use crate::health::Failure;
 
 /// A first question over TCP: two packets to connect, the question, the receipt of the answer, the end.
@@ -24,39 +26,51 @@ const FIRST_BY_TCP: u32 = 5;
 /// A further one over the same connection: its length may go before it.
 const NEXT_BY_TCP: u32 = 3;
 
+tokio::task_local! {
+    /// Why the question that is being asked is not asked over TCP.
+    static REFUSED: Arc<SetOnce<Failure>>;
+}
+
+/// Asks one question, which ends where there is no room for it over TCP: hickory would go on to ask the same again,
+/// for seconds, and then not tell of it.
+pub(super) async fn unless_refused<T>(
+    question: impl Future<Output = Result<T, NetError>>,
+) -> Result<T, NetError> {
+    let refused = Arc::new(SetOnce::new());
+    tokio::select! {
+        biased;
+        answer = REFUSED.scope(Arc::clone(&refused), question) => answer,
+        refused = refused.wait() => Err(io::Error::other(refused.clone()).into()),
+    }
+}
+
+/// Why a question was not asked over TCP, where that is the error.
+pub(super) fn refused(error: &NetError) -> Option<&Failure> {
+    let NetError::Io(error) = error else { return None };
+    error.get_ref()?.downcast_ref()
+}
+
 /// What tokio provides, with room for every packet.
 #[derive(Clone)]
 pub(super) struct Metered {
     tokio: TokioRuntimeProvider,
     budget: Arc<Budget>,
-    cut: CutAnswers,
-}
-
-/// How many answers were too long for UDP.
-#[derive(Debug, Clone, Default)]
-pub(super) struct CutAnswers(Arc<AtomicU64>);
-
-impl CutAnswers {
-    pub(super) fn count(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
-
-    fn hear(&self, message: &[u8]) {
-        /// In the third byte of a message (RFC 1035, 4.1.1).
-        const TRUNCATED: u8 = 0x02;
-        if message.get(2).is_some_and(|flags| flags & TRUNCATED != 0) {
-            self.0.fetch_add(1, Ordering::Relaxed);
-        }
-    }
 }
 
 impl Metered {
     pub(super) fn new(budget: Arc<Budget>) -> Self {
-        Self { tokio: TokioRuntimeProvider::default(), budget, cut: CutAnswers::default() }
+        Self { tokio: TokioRuntimeProvider::default(), budget }
     }
+}
 
-    pub(super) fn cut_answers(&self) -> CutAnswers {
-        self.cut.clone()
+/// Notes with the question that is being asked if this answer to it was cut.
+fn hear(message: &[u8]) {
+    /// In the third byte of a message (RFC 1035, 4.1.1).
+    const TRUNCATED: u8 = 0x02;
+    if message.get(2).is_some_and(|flags| flags & TRUNCATED != 0)
+        && let Some(asked) = Booking::asked()
+    {
+        asked.cut();
     }
 }
 
@@ -80,16 +94,20 @@ impl RuntimeProvider for Metered {
     ) -> Opening<Self::Tcp> {
         let (budget, tokio) = (Arc::clone(&self.budget), self.tokio.clone());
         Box::pin(async move {
-            Arc::clone(&budget).spend(FIRST_BY_TCP).await.map_err(io::Error::other)?;
+            if let Err(refused) = Arc::clone(&budget).spend(FIRST_BY_TCP).await {
+                // What another server's connection was refused by is as good.
+                let _ = REFUSED.try_with(|why| why.set(refused.clone()));
+                return Err(io::Error::other(refused));
+            }
             let AsyncIoTokioAsStd(stream) = tokio.connect_tcp(server, local, timeout).await?;
-            Ok(AsyncIoTokioAsStd(MeteredStream { stream, budget, room: Room::Made }))
+            Ok(AsyncIoTokioAsStd(MeteredStream { stream, budget, has_room: true }))
         })
     }
 
     fn bind_udp(&self, local: SocketAddr, server: SocketAddr) -> Opening<Self::Udp> {
         let socket = self.tokio.bind_udp(local, server);
-        let (budget, cut) = (Arc::clone(&self.budget), self.cut.clone());
-        Box::pin(async move { Ok(MeteredSocket { socket: socket.await?, budget, cut }) })
+        let budget = Arc::clone(&self.budget);
+        Box::pin(async move { Ok(MeteredSocket { socket: socket.await?, budget }) })
     }
 }
 
@@ -97,7 +115,6 @@ impl RuntimeProvider for Metered {
 pub(super) struct MeteredSocket {
     socket: UdpSocket,
     budget: Arc<Budget>,
-    cut: CutAnswers,
 }
 
 impl DnsUdpSocket for MeteredSocket {
@@ -106,7 +123,7 @@ impl DnsUdpSocket for MeteredSocket {
     fn poll_recv_from(&self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<(usize, SocketAddr)>> {
         let received = ready!(DnsUdpSocket::poll_recv_from(&self.socket, cx, buf));
         if let Ok((length, _)) = received {
-            self.cut.hear(&buf[..length]);
+            hear(&buf[..length]);
         }
         Poll::Ready(received)
     }
@@ -126,27 +143,17 @@ impl DnsUdpSocket for MeteredSocket {
 pub(super) struct MeteredStream {
     stream: TcpStream,
     budget: Arc<Budget>,
-    room: Room,
-}
-
-/// Whether there is room for the message that is written.
-enum Room {
-    Made,
-    Wanted,
-    Awaited(Pin<Box<dyn Future<Output = Result<(), Failure>> + Send + Sync>>),
+    /// Whether there is room for the message that is written.
+    has_room: bool,
 }
 
 impl MeteredStream {
-    fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if matches!(self.room, Room::Wanted) {
-            self.room = Room::Awaited(Box::pin(Arc::clone(&self.budget).spend(NEXT_BY_TCP)));
-        }
-        if let Room::Awaited(turn) = &mut self.room {
-            let turn = ready!(turn.as_mut().poll(cx));
-            self.room = Room::Made;
-            turn.map_err(io::Error::other)?;
-        }
-        Poll::Ready(Ok(()))
+    /// Nobody waits here: hickory's time for the answer runs already, and a wait of our own would pass for a server
+    /// that is silent over TCP. Without room the connection ends as if the server had closed it. hickory then makes
+    /// a new one, and that has its time for a wait.
+    fn make_room(&mut self) -> io::Result<()> {
+        self.has_room = self.has_room || self.budget.spend_at_once(NEXT_BY_TCP);
+        if self.has_room { Ok(()) } else { Err(io::ErrorKind::ConnectionAborted.into()) }
     }
 }
 
@@ -162,7 +169,7 @@ impl AsyncRead for MeteredStream {
 
 impl AsyncWrite for MeteredStream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        ready!(self.poll_room(cx))?;
+        self.make_room()?;
         Pin::new(&mut self.stream).poll_write(cx, buf)
     }
 
@@ -171,14 +178,14 @@ impl AsyncWrite for MeteredStream {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        ready!(self.poll_room(cx))?;
+        self.make_room()?;
         Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
     }
 
     /// After each message, and nowhere else.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
-        self.room = Room::Wanted;
+        self.has_room = false;
         Poll::Ready(Ok(()))
     }
 

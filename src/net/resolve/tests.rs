@@ -2,13 +2,15 @@
 //! `/health/alb` keeps a task. The name server here says to each question what the test wants.
 
 use std::net::Ipv4Addr;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use hickory_resolver::proto::op::{Message, OpCode, ResponseCode};
 use hickory_resolver::proto::rr::rdata::{A, AAAA};
 use hickory_resolver::proto::rr::{RData, Record};
-use tokio::net::UdpSocket;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, UdpSocket};
 
 use super::*;
 use crate::clock::Clock;
@@ -20,6 +22,8 @@ enum Says {
     Address,
     Error(ResponseCode),
     NoData,
+    /// More than there is room for in a packet.
+    Cut,
     Nothing,
 }
 
@@ -47,6 +51,7 @@ async fn server(says: impl Fn(&str, RecordType) -> Says + Send + 'static) -> (So
             match says(&name, query.query_type()) {
                 Says::Nothing => continue,
                 Says::NoData => {}
+                Says::Cut => answer.metadata.truncation = true,
                 Says::Error(code) => answer.metadata.response_code = code,
                 Says::Address => {
                     let data = match query.query_type() {
@@ -253,4 +258,121 @@ async fn every_packet_is_counted_and_what_was_withheld_is_told() {
     assert!(failure.message.contains("were not sent, because the 1 DNS packets a second"), "{failure}");
     let came = came.lock().unwrap().len();
     assert_eq!(resolver.stats().packets as usize, came);
+}
+
+fn lookups(server: SocketAddr, budget: &Arc<Budget>) -> Arc<Lookups> {
+    let mut options = ResolverOpts::default();
+    options.timeout = Duration::from_millis(500);
+    let config = ResolverConfig::from_parts(None, Vec::new(), vec![name_server(server)]);
+    Arc::new(Lookups::new(config, options, Arc::clone(budget)).unwrap())
+}
+
+#[tokio::test]
+async fn the_cut_answer_for_one_name_is_not_told_of_another_that_gets_none() {
+    let budget = Arc::new(Budget::new(NonZeroU32::new(20).unwrap()));
+    let others = Arc::clone(&budget);
+    let (address, asked) = server(move |name, _| match name {
+        "long.test." => {
+            others.use_up();
+            Says::Cut
+        }
+        _ => Says::Nothing,
+    })
+    .await;
+    let lookups = lookups(address, &budget);
+    let long = tokio::spawn({
+        let lookups = Arc::clone(&lookups);
+        async move { lookups.records("long.test.", RecordType::A).await }
+    });
+    let failure = lookups.records("silent.test.", RecordType::A).await.unwrap_err();
+    long.abort();
+    assert!(asked.lock().unwrap().contains(&"long.test. A".to_owned()));
+    assert_eq!(failure.kind, FailureKind::DnsTimeout);
+    assert!(failure.message.starts_with("no name server answered for silent.test.; "), "{failure}");
+    let withheld = "not sent, because the 20 DNS packets a second that Sickbay allows itself are used up";
+    assert!(failure.message.ends_with(withheld), "{failure}");
+}
+
+/// A server whose answers fit in no packet: they come over TCP, as many as are asked for over a connection. How
+/// many connections there were.
+async fn server_by_tcp() -> (SocketAddr, Arc<AtomicU32>) {
+    let (address, listener) = loop {
+        let (address, _) = server(|_, _| Says::Cut).await;
+        // The port may be taken for TCP.
+        if let Ok(listener) = TcpListener::bind(address).await {
+            break (address, listener);
+        }
+    };
+    let connections = Arc::new(AtomicU32::new(0));
+    let counted = Arc::clone(&connections);
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            counted.fetch_add(1, Ordering::SeqCst);
+            tokio::spawn(async move {
+                while let Ok(length) = stream.read_u16().await {
+                    let mut question = vec![0; length.into()];
+                    stream.read_exact(&mut question).await.unwrap();
+                    let question = Message::from_vec(&question).unwrap();
+                    let query = question.queries[0].clone();
+                    let mut answer = Message::response(question.metadata.id, OpCode::Query);
+                    let data = RData::A(A::new(10, 0, 0, 1));
+                    answer.answers.push(Record::from_rdata(query.name().clone(), 7, data));
+                    answer.queries.push(query);
+                    let answer = answer.to_vec().unwrap();
+                    stream.write_u16(answer.len().try_into().unwrap()).await.unwrap();
+                    stream.write_all(&answer).await.unwrap();
+                }
+            });
+        }
+    });
+    (address, connections)
+}
+
+/// A look-up over a kept connection of a name whose answer is long, with room for its first packet and no more,
+/// until what is given back here is dropped.
+async fn without_room_by_tcp()
+-> (tokio::task::JoinHandle<Result<Records, Failure>>, Arc<budget::Booking>, Arc<Budget>, Arc<AtomicU32>) {
+    let (address, connections) = server_by_tcp().await;
+    let budget = Arc::new(Budget::new(NonZeroU32::new(20).unwrap()));
+    let lookups = lookups(address, &budget);
+    for _ in 0..2 {
+        lookups.records("db.test.", RecordType::A).await.unwrap();
+    }
+    let others = budget.book(19).await.unwrap();
+    let asked = tokio::spawn(async move { lookups.records("db.test.", RecordType::A).await });
+    (asked, others, budget, connections)
+}
+
+#[tokio::test]
+async fn a_question_without_room_on_a_kept_connection_waits_for_a_new_one() {
+    let (asked, others, budget, connections) = without_room_by_tcp().await;
+    assert_eq!(connections.load(Ordering::SeqCst), 1, "it is kept");
+    while !budget.is_awaited() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    drop(others);
+    assert_eq!(asked.await.unwrap().unwrap().data, ["10.0.0.1"]);
+    assert_eq!(connections.load(Ordering::SeqCst), 2);
+}
+
+#[tokio::test]
+async fn packets_used_up_on_a_kept_connection_are_not_told_as_a_port_that_is_closed() {
+    let (asked, _others, ..) = without_room_by_tcp().await;
+    let failure = asked.await.unwrap().unwrap_err();
+    assert_eq!(failure.kind, FailureKind::DnsTimeout);
+    let message = "the answer for db.test. is too long for UDP, and was not asked for over TCP: the 20 DNS packets a second that Sickbay allows itself are used up";
+    assert_eq!(failure.message, message);
+    assert!(failure.hint.contains("packets_per_second"), "{failure:?}");
+}
+
+#[test]
+fn repetitions_are_counted_as_one_says_it() {
+    let lookups = lookups((Ipv4Addr::LOCALHOST, 53).into(), &budget());
+    let told = |withheld| {
+        let silent = Failure::new(Phase::Dns, FailureKind::DnsTimeout, "silence");
+        lookups.with_withheld(silent, withheld).message
+    };
+    assert_eq!(told(0), "silence");
+    assert!(told(1).starts_with("silence; 1 repetition was not sent, because "), "{}", told(1));
+    assert!(told(2).starts_with("silence; 2 repetitions were not sent, because "), "{}", told(2));
 }
