@@ -113,6 +113,13 @@ async fn primary_and_replica_are_told_from_either_side() {
         with_conf(&[&format!("replicaof 127.0.0.1 {}", primary.port()), "replica-read-only no"]).await;
     until_linked(&replica).await;
     until_linked(&writable).await;
+    // A replica is linked a moment before its primary has heard so.
+    eventually("both replicas online", || async {
+        let own = primary.command(&["INFO", "replication"]).await;
+        let replicas = ["slave0", "slave1"].map(|it| field(&own, it));
+        if replicas.iter().all(|it| it.contains("state=online")) { Ok(()) } else { Err(replicas.join("; ")) }
+    })
+    .await;
     let seen = check([
         on_redis("primary", &primary, json!({})),
         on_redis("replica", &replica, json!({"role": "replica"})),
