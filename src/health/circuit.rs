@@ -15,6 +15,15 @@
 //! A state machine without a clock: time comes in with each call, so that a test can let it stand still or
 //! jump. Before the first success it never opens: a dependency that has not yet been seen working is `down`
 //! anyhow, and is asked often so that a start is seen soon.
+//!
+//! An operator can hold it in either state by an [`Override`]. What is measured meanwhile is counted all the same, and
+//! decides nothing; when the override ends, a half-open trial does.
+
+mod overrides;
+mod recent;
+
+pub use overrides::{Actor, FOR_AT_MOST, FOR_BY_DEFAULT, Mode, Override, Readiness};
+pub use recent::{Recent, Tally};
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -43,6 +52,8 @@ pub struct Settings {
     pub failure_threshold: NonZeroU32,
     /// How long it stays open, ±10 %.
     pub recovery_timeout: Duration,
+    /// Each failed trial doubles that, up to this; `None`: it does not grow.
+    pub recovery_timeout_max: Option<Duration>,
     /// This many successful trials in a row close it.
     pub success_threshold: NonZeroU32,
     /// From one trial to the next.
@@ -76,11 +87,19 @@ pub enum Reason {
     Requested,
     /// A trial failed.
     TrialFailed(FailureKind),
+    /// A trial never ended: its task panicked, or hung.
+    TrialLost,
     /// Enough trials in a row succeeded.
     SuccessThreshold {
         /// How many.
         successes: u32,
     },
+    /// An operator holds it in this state.
+    Forced(Arc<Override>),
+    /// The time of an override is over.
+    OverrideExpired(Mode),
+    /// An operator had the past forgotten.
+    Reset(Actor),
 }
 
 impl fmt::Display for Reason {
@@ -94,8 +113,12 @@ impl fmt::Display for Reason {
             Self::AddressesChanged => f.write_str("the name resolves to new addresses"),
             Self::Requested => f.write_str("a check was asked for"),
             Self::TrialFailed(kind) => write!(f, "a trial failed by {kind}"),
+            Self::TrialLost => f.write_str("a trial never ended"),
             Self::SuccessThreshold { successes: 1 } => f.write_str("a trial succeeded"),
             Self::SuccessThreshold { successes } => write!(f, "{successes} trials in a row succeeded"),
+            Self::Forced(over) => write!(f, "{} by {}: {}", over.mode, over.actor, over.reason),
+            Self::OverrideExpired(mode) => write!(f, "the time of {mode} is over"),
+            Self::Reset(actor) => write!(f, "reset by {actor}"),
         }
     }
 }
@@ -139,6 +162,9 @@ pub struct Circuit {
     settings: Settings,
     state: State,
     since: Now,
+    over: Option<Arc<Override>>,
+    /// Whether it would be open by what was measured alone, whatever an operator has it do.
+    broken: bool,
     succeeded_once: bool,
     consecutive_failures: u32,
     consecutive_successes: u32,
@@ -146,10 +172,13 @@ pub struct Circuit {
     trial_at: Option<Monotonic>,
     /// While half open: a trial is under way and, if it is never heard of again, is given up at this time.
     trial_lease: Option<Monotonic>,
+    /// How often it opened since it was last closed.
+    openings: u32,
     opens: u64,
     successes: u64,
     failures: u64,
     failures_by_kind: FailureCounts,
+    recent: Recent,
     /// Time spent in states that have ended.
     past: [Duration; State::ALL.len()],
     transitions: VecDeque<Transition>,
@@ -163,15 +192,19 @@ impl Circuit {
             settings,
             state: State::Closed,
             since: now,
+            over: None,
+            broken: false,
             succeeded_once: false,
             consecutive_failures: 0,
             consecutive_successes: 0,
             trial_at: None,
             trial_lease: None,
+            openings: 0,
             opens: 0,
             successes: 0,
             failures: 0,
             failures_by_kind: FailureCounts::NONE,
+            recent: Recent::default(),
             past: [Duration::ZERO; State::ALL.len()],
             transitions: VecDeque::new(),
             transitions_total: 0,
@@ -198,9 +231,14 @@ impl Circuit {
         self.consecutive_failures
     }
 
-    /// While open, when the next trial is due.
+    /// While open by what was measured, when the next trial is due.
     pub fn trial_at(&self) -> Option<Monotonic> {
         self.trial_at
+    }
+
+    /// The override in force.
+    pub fn held(&self) -> Option<&Override> {
+        self.over.as_deref()
     }
 
     /// Asks to make a check now. An open circuit whose recovery timeout has passed becomes half open and
@@ -211,6 +249,7 @@ impl Circuit {
     pub fn admit(&mut self, now: Now, give_up: Duration) -> Option<Permit> {
         match self.state {
             State::Closed => return Some(Permit::Check),
+            State::Open if self.over.is_some() => return None,
             State::Open if self.trial_at.is_some_and(|due| now.mono < due) => return None,
             State::Open => self.change(State::HalfOpen, Reason::RecoveryElapsed, now),
             State::HalfOpen if self.trial_lease.is_some_and(|until| now.mono < until) => return None,
@@ -220,30 +259,73 @@ impl Circuit {
         Some(Permit::Trial)
     }
 
-    /// Makes an open circuit half open before its time. Does nothing in any other state.
+    /// Makes an open circuit half open before its time. Does nothing in any other state, nor where it is held open.
     pub fn hurry(&mut self, reason: Reason, now: Now) {
-        if self.state == State::Open {
+        if self.state == State::Open && self.over.is_none() {
             self.change(State::HalfOpen, reason, now);
         }
     }
 
-    /// The check under way will never be reported. The next trial need not wait until it would have been given
-    /// up.
-    pub fn lost(&mut self) {
-        self.trial_lease = None;
+    /// Holds it in a state, in place of what held it before.
+    pub fn hold(&mut self, over: Arc<Override>, now: Now) {
+        let to = over.mode.state();
+        self.over = Some(Arc::clone(&over));
+        self.trial_at = None;
+        if self.state != to {
+            self.change(to, Reason::Forced(over), now);
+        }
+    }
+
+    /// Ends the override where its time has come; whether it did. What succeeded while it was forced closed counts for
+    /// the trial that follows: a dependency that is well is not down for longer than that takes.
+    pub fn expire(&mut self, now: Now) -> bool {
+        let Some(over) = self.over.take_if(|over| over.expires.mono <= now.mono) else { return false };
+        let successes = match over.mode {
+            Mode::ForcedClosed => self.consecutive_successes,
+            Mode::ForcedOpen => 0,
+        };
+        self.change(State::HalfOpen, Reason::OverrideExpired(over.mode), now);
+        self.consecutive_successes = successes;
+        true
+    }
+
+    /// Forgets the override and what happened in a row. A trial follows; but one that is closed by what was measured
+    /// has nothing to prove, and stays so.
+    pub fn reset(&mut self, actor: Actor, now: Now) {
+        self.consecutive_failures = 0;
+        self.consecutive_successes = 0;
+        self.openings = 0;
+        let was_held = self.over.take().is_some();
+        match self.state {
+            State::Closed if !was_held => {}
+            State::HalfOpen => {}
+            State::Closed | State::Open => self.change(State::HalfOpen, Reason::Reset(actor), now),
+        }
+    }
+
+    /// The check under way will never be reported. A trial that was lost is as good as failed, or the circuit could
+    /// stay half open for ever; it is not counted as a failure, since nothing is known of the dependency.
+    pub fn lost(&mut self, now: Now, draw: Fraction) {
+        if self.trial_lease.take().is_some() {
+            self.open(Reason::TrialLost, now, draw);
+        }
     }
 
     /// A check succeeded.
     pub fn success(&mut self, now: Now) {
         self.successes += 1;
+        self.recent.record(now.mono, true);
         self.succeeded_once = true;
         self.consecutive_failures = 0;
         self.consecutive_successes = self.consecutive_successes.saturating_add(1);
         self.trial_lease = None;
+        let enough = self.consecutive_successes >= self.settings.success_threshold.get();
         // A success reported while open belongs to a check from before; it counts, and trials decide.
-        if self.state == State::HalfOpen
-            && self.consecutive_successes >= self.settings.success_threshold.get()
-        {
+        if enough && (self.over.is_some() || self.state == State::HalfOpen) {
+            self.broken = false;
+            self.openings = 0;
+        }
+        if enough && self.state == State::HalfOpen {
             let reason = Reason::SuccessThreshold { successes: self.consecutive_successes };
             self.change(State::Closed, reason, now);
         }
@@ -253,19 +335,34 @@ impl Circuit {
     pub fn failure(&mut self, kind: FailureKind, now: Now, draw: Fraction) {
         self.failures += 1;
         self.failures_by_kind.add(kind);
+        self.recent.record(now.mono, false);
         self.consecutive_successes = 0;
         self.consecutive_failures = self.consecutive_failures.saturating_add(1);
         self.trial_lease = None;
+        let enough =
+            self.succeeded_once && self.consecutive_failures >= self.settings.failure_threshold.get();
+        if self.over.is_some() {
+            self.broken |= enough;
+            return;
+        }
         let reason = match self.state {
-            State::Closed if !self.succeeded_once => return,
-            State::Closed if self.consecutive_failures < self.settings.failure_threshold.get() => return,
+            State::Closed if !enough => return,
             State::Closed => Reason::FailureThreshold { failures: self.consecutive_failures, last: kind },
             State::HalfOpen => Reason::TrialFailed(kind),
             State::Open => return,
         };
+        self.open(reason, now, draw);
+    }
+
+    fn open(&mut self, reason: Reason, now: Now, draw: Fraction) {
+        let Settings { recovery_timeout, recovery_timeout_max, .. } = self.settings;
+        let most = recovery_timeout_max.unwrap_or_default().max(recovery_timeout);
+        let grown = recovery_timeout.saturating_mul(1 << self.openings.min(31)).min(most);
         self.change(State::Open, reason, now);
+        self.broken = true;
         self.opens += 1;
-        self.trial_at = Some(now.mono + self.settings.recovery_timeout.mul_f64(0.9 + 0.2 * draw.get()));
+        self.openings = self.openings.saturating_add(1);
+        self.trial_at = Some(now.mono + grown.mul_f64(0.9 + 0.2 * draw.get()));
     }
 
     fn change(&mut self, to: State, reason: Reason, now: Now) {
@@ -290,13 +387,19 @@ impl Circuit {
             state: self.state,
             since: self.since,
             settings: self.settings,
+            over: self.over.clone(),
+            broken: self.broken,
             consecutive_failures: self.consecutive_failures,
             consecutive_successes: self.consecutive_successes,
-            trial_at: self.trial_at,
+            trial_at: match &self.over {
+                Some(over) if over.mode == Mode::ForcedOpen => Some(over.expires.mono),
+                _ => self.trial_at,
+            },
             opens: self.opens,
             successes: self.successes,
             failures: self.failures,
             failures_by_kind: self.failures_by_kind,
+            recent: self.recent.clone(),
             past: self.past,
             transitions: self.transitions.iter().cloned().collect(),
             transitions_total: self.transitions_total,
@@ -313,13 +416,17 @@ pub struct CircuitView {
     pub since: Now,
     /// The thresholds and times in force.
     pub settings: Settings,
+    /// What an operator holds it by.
+    pub over: Option<Arc<Override>>,
+    /// Whether it would be open, or half open after that, by what was measured alone.
+    pub broken: bool,
     /// Failed checks since the last success.
     pub consecutive_failures: u32,
     /// Successful checks since the last failure, or since the circuit became half open.
     pub consecutive_successes: u32,
     /// While open, when the next trial is due.
     pub trial_at: Option<Monotonic>,
-    /// How often it opened, reopenings included.
+    /// How often it opened by what was measured, reopenings included.
     pub opens: u64,
     /// Checks that succeeded.
     pub successes: u64,
@@ -327,6 +434,8 @@ pub struct CircuitView {
     pub failures: u64,
     /// Those by kind.
     pub failures_by_kind: FailureCounts,
+    /// Those of the last minutes.
+    pub recent: Recent,
     /// Time spent in states that have ended, by state.
     past: [Duration; State::ALL.len()],
     /// The newest changes of state, oldest first.
@@ -350,10 +459,19 @@ impl CircuitView {
         self.past[state as usize] + current
     }
 
-    /// The share of checks that succeeded; `None` before the first.
-    pub fn success_rate(&self) -> Option<f64> {
-        let total = self.successes + self.failures;
-        (total > 0).then(|| self.successes as f64 / total as f64)
+    /// All the checks that were counted.
+    pub fn lifetime(&self) -> Tally {
+        Tally { successes: self.successes, failures: self.failures }
+    }
+
+    /// Whether it is held in this way.
+    pub fn is_held(&self, mode: Mode) -> bool {
+        self.over.as_ref().is_some_and(|over| over.mode == mode)
+    }
+
+    /// Whether its dependency gates nothing while it is held as it is.
+    pub fn is_ignored(&self) -> bool {
+        self.over.as_ref().is_some_and(|over| over.readiness == Readiness::Ignore)
     }
 }
 

@@ -235,6 +235,7 @@ mod tests {
                 circuit: circuit::Settings {
                     failure_threshold: count(thresholds.0),
                     recovery_timeout: millis(recovery),
+                    recovery_timeout_max: None,
                     success_threshold: count(thresholds.1),
                     half_open_interval: millis(half_open),
                 },

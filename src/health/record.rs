@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::circuit::{Circuit, Permit, Reason, State};
+use super::circuit::{Actor, Circuit, Mode, Override, Permit, Reason, State};
 use super::history::History;
 use super::schedule::Schedule;
 use super::snapshot::{AddressChange, DependencyView};
@@ -97,9 +97,14 @@ impl Record {
         &self.history
     }
 
-    /// When the next check is due; while the circuit is open, its next trial.
+    /// When the next check is due; while the circuit is open, its next trial. The end of an override is due, too: a trial
+    /// follows it.
     pub fn due(&self) -> Monotonic {
-        self.schedule.due()
+        match self.circuit.held() {
+            None => self.schedule.due(),
+            Some(over) if over.mode == Mode::ForcedOpen => over.expires.mono,
+            Some(over) => self.schedule.due().min(over.expires.mono),
+        }
     }
 
     /// Whether the last check failed.
@@ -107,9 +112,51 @@ impl Record {
         self.failing_since.is_some()
     }
 
-    /// Whether no checks run now, so that a change of addresses is worth looking for.
+    /// Whether no checks run until a trial, so that a change of addresses is worth looking for.
     pub fn is_open(&self) -> bool {
-        self.circuit.state() == State::Open
+        self.circuit.state() == State::Open && self.circuit.held().is_none()
+    }
+
+    /// The override in force.
+    pub fn held(&self) -> Option<&Override> {
+        self.circuit.held()
+    }
+
+    /// An operator holds the circuit.
+    pub fn hold(&mut self, over: Arc<Override>, now: Now) {
+        self.circuit.hold(over, now);
+        self.check_at(now);
+    }
+
+    /// An operator has the past forgotten.
+    pub fn reset(&mut self, actor: Actor, now: Now) {
+        self.circuit.reset(actor, now);
+        self.check_at(now);
+    }
+
+    /// Ends the override where its time has come; whether it did.
+    pub fn expire(&mut self, now: Now) -> bool {
+        let expired = self.circuit.expire(now);
+        if expired {
+            self.check_at(now);
+        }
+        expired
+    }
+
+    /// An operator wants a check now: while the circuit is open, a trial before its time. Where it is held open no check
+    /// is made; `false` then.
+    pub fn request(&mut self, now: Now) -> bool {
+        if self.circuit.held().is_some_and(|over| over.mode == Mode::ForcedOpen) {
+            return false;
+        }
+        self.circuit.hurry(Reason::Requested, now);
+        self.check_at(now);
+        true
+    }
+
+    fn check_at(&mut self, now: Now) {
+        self.lost_due = None;
+        self.schedule.at(now.mono);
     }
 
     /// Asks to make a check now.
@@ -133,7 +180,7 @@ impl Record {
     /// at its usual time.
     pub fn lost(&mut self, now: Now, draw: Fraction) {
         self.lost_due.get_or_insert(self.schedule.due());
-        self.circuit.lost();
+        self.circuit.lost(now, draw);
         self.plan_next(now.mono, draw);
     }
 
@@ -422,12 +469,13 @@ mod tests {
     }
 
     #[test]
-    fn a_lost_trial_is_followed_by_the_next_one_in_the_rhythm_of_trials() {
-        let (mut record, first) = half_open();
-        assert_eq!(record.due(), first + secs(2));
-        assert_eq!(record.admit(now(record.due().since_origin())), Some(Permit::Trial));
-        record.lost(now(record.due().since_origin() + millis(5)), Fraction::ZERO);
-        assert_eq!(record.due(), first + secs(4));
+    fn a_lost_trial_waits_for_another_recovery_timeout() {
+        let (mut record, _) = half_open();
+        let second = record.due();
+        assert_eq!(record.admit(now(second.since_origin())), Some(Permit::Trial));
+        let lost = second + millis(5);
+        record.lost(now(lost.since_origin()), Fraction::HALF);
+        assert_eq!((record.is_open(), record.due()), (true, lost + secs(60)));
         assert_eq!(record.admit(now(record.due().since_origin())), Some(Permit::Trial));
     }
 

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use super::circuit::{CircuitView, State};
+use super::circuit::{CircuitView, Mode, State};
 use super::window::Latency;
 use super::{
     Check, DependencyName, FailureKind, Impact, Monotonic, Now, Policy, PoolStats, WallTime, closed_set,
@@ -121,21 +121,36 @@ impl DependencyView {
         if !self.policy.enabled() {
             return Status::Disabled;
         }
-        let Some(last) = self.last_check.as_ref().filter(|_| !self.stale(now)) else {
-            return Status::Unknown;
-        };
-        if self.known_down() {
-            Status::Down
-        } else if !last.ok() || self.is_warned_about(last) {
-            Status::Degraded
-        } else {
-            Status::Up
+        let held = self.circuit.over.as_ref().map(|over| over.mode);
+        let last = self.last_check.as_ref().filter(|_| !self.stale(now));
+        match (held, last) {
+            (Some(Mode::ForcedOpen), _) => Status::Down,
+            (Some(Mode::ForcedClosed), None) => Status::Degraded,
+            (None, None) => Status::Unknown,
+            (_, Some(_)) if self.known_down() => Status::Down,
+            (_, Some(last)) if !last.ok() || self.is_warned_about(last) => Status::Degraded,
+            (_, Some(_)) => Status::Up,
         }
     }
 
-    /// Down by its last result, however old that is.
+    /// Down by its last result, however old that is, or because an operator says so.
     pub fn known_down(&self) -> bool {
-        self.last_check.is_some() && (self.circuit.state != State::Closed || !self.succeeded_once)
+        match &self.circuit.over {
+            Some(over) => over.mode == Mode::ForcedOpen,
+            None => {
+                self.last_check.is_some() && (self.circuit.state != State::Closed || !self.succeeded_once)
+            }
+        }
+    }
+
+    /// The same by what was measured alone, whatever an operator says.
+    pub fn measured_down(&self) -> bool {
+        self.last_check.is_some() && (self.circuit.broken || !self.succeeded_once)
+    }
+
+    /// Whether its first result is still to come. One that an operator holds need not have any.
+    pub fn is_starting(&self) -> bool {
+        self.last_check.is_none() && self.circuit.over.is_none()
     }
 
     /// Whether [`warnings`](Self::warnings) has any; asked for all dependencies at every publication, so without
@@ -256,10 +271,11 @@ impl Snapshot {
         self.partners(index).any(|partner| matches!(partner.status(now), Status::Up | Status::Degraded))
     }
 
-    /// The same by the last results, however old they are: for answers to which staleness alone is no evidence.
-    pub fn had_stand_in(&self, index: usize) -> bool {
+    /// The same by the last results, however old they are, as `down` judges them: for answers to which staleness alone is
+    /// no evidence.
+    pub fn had_stand_in(&self, index: usize, down: impl Fn(&DependencyView) -> bool) -> bool {
         self.partners(index)
-            .any(|partner| partner.policy.enabled() && partner.last_check.is_some() && !partner.known_down())
+            .any(|partner| partner.policy.enabled() && partner.last_check.is_some() && !down(partner))
     }
 
     /// Whether this one has succeeded once, or another one that can take its place.
@@ -284,6 +300,11 @@ impl Snapshot {
             .enumerate()
             .filter(move |(_, view)| view.policy.enabled() && view.policy.impact == impact)
             .map(|(i, view)| (i, &**view))
+    }
+
+    /// Those of them that gate answers: all but what an operator holds open and has ignored.
+    pub fn gating(&self, impact: Impact) -> impl Iterator<Item = (usize, &DependencyView)> {
+        self.enabled(impact).filter(|(_, view)| !view.circuit.is_ignored())
     }
 
     /// Until when an answer made from this snapshot at `now` stays true, if no other snapshot comes: the next

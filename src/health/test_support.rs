@@ -47,6 +47,7 @@ pub(crate) fn default_circuit() -> Settings {
     Settings {
         failure_threshold: count(5),
         recovery_timeout: secs(60),
+        recovery_timeout_max: None,
         success_threshold: count(3),
         half_open_interval: secs(2),
     }
@@ -86,6 +87,7 @@ pub(crate) fn api_policy(kind: Kind) -> Policy {
         circuit: Settings {
             failure_threshold: count(2),
             recovery_timeout: secs(5),
+            recovery_timeout_max: None,
             success_threshold: count(1),
             half_open_interval: secs(2),
         },

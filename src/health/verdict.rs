@@ -43,15 +43,15 @@ pub fn service(snapshot: &Snapshot, now: Monotonic) -> ServiceStatus {
     if snapshot.lifecycle == Lifecycle::Draining {
         return ServiceStatus::Draining;
     }
-    if snapshot.enabled(Impact::Critical).any(|(_, view)| view.last_check.is_none()) {
+    if snapshot.gating(Impact::Critical).any(|(_, view)| view.is_starting()) {
         return ServiceStatus::Starting;
     }
-    let mut statuses = snapshot.enabled(Impact::Critical).map(|(i, _)| snapshot.status(i, now));
+    let mut statuses = snapshot.gating(Impact::Critical).map(|(i, _)| snapshot.status(i, now));
     if statuses.any(|status| matches!(status, Status::Down | Status::Unknown)) {
         return ServiceStatus::Down;
     }
-    let mut gating = snapshot.enabled(Impact::Critical).chain(snapshot.enabled(Impact::Degraded));
-    match gating.all(|(i, _)| snapshot.status(i, now) == Status::Up) {
+    let mut telling = snapshot.enabled(Impact::Critical).chain(snapshot.enabled(Impact::Degraded));
+    match telling.all(|(i, _)| snapshot.status(i, now) == Status::Up) {
         true => ServiceStatus::Up,
         false => ServiceStatus::Degraded,
     }
@@ -67,7 +67,7 @@ pub fn ready(snapshot: &Snapshot, now: Monotonic) -> Answer {
 /// Has every critical dependency succeeded once, or what can take its place?
 pub fn startup(snapshot: &Snapshot) -> Answer {
     let waiting: Vec<Reason> = snapshot
-        .enabled(Impact::Critical)
+        .gating(Impact::Critical)
         .filter(|(index, _)| !snapshot.has_come_up(*index))
         .map(|(_, view)| reason(view, if view.last_check.is_some() { Status::Down } else { Status::Unknown }))
         .collect();
@@ -84,9 +84,9 @@ pub fn alb(snapshot: &Snapshot, now: Monotonic) -> Answer {
     }
     let at_fault: Vec<Reason> = snapshot
         .enabled(Impact::Critical)
-        .filter(|(index, _)| !snapshot.had_stand_in(*index))
+        .filter(|(index, _)| !snapshot.had_stand_in(*index, down))
         .filter(|(index, view)| match view.policy.scope {
-            Scope::Local => counts_as_down(snapshot, *index, view),
+            Scope::Local => !view.circuit.is_ignored() && counts_as_down(snapshot, *index, view),
             Scope::Shared => born_broken(view),
         })
         .map(|(_, view)| reason(view, Status::Down))
@@ -99,10 +99,19 @@ pub fn alb(snapshot: &Snapshot, now: Monotonic) -> Answer {
     Answer { status: ServiceStatus::Down, pass: false, reasons: at_fault }
 }
 
+/// Whether it is down, for the load balancer. What an operator does to the circuit of a shared dependency is this
+/// task's alone and no reason to take it out, nor to keep it.
+fn down(view: &DependencyView) -> bool {
+    match view.policy.scope {
+        Scope::Local => view.known_down(),
+        Scope::Shared => view.measured_down(),
+    }
+}
+
 /// A local dependency that is down by a fault of its own. Staleness alone is no evidence: what is known is the
 /// last result.
 fn counts_as_down(snapshot: &Snapshot, index: usize, view: &DependencyView) -> bool {
-    view.known_down() && !fails_through_a_shared(snapshot, index, view)
+    down(view) && !fails_through_a_shared(snapshot, index, view)
 }
 
 /// A shared dependency that this process never reached, for a reason that a bad deployment causes.
@@ -143,7 +152,8 @@ fn fails_through_a_shared(snapshot: &Snapshot, index: usize, view: &DependencyVi
 /// must not pass for one moment, since that is all that a new target needs.
 fn may_be_the_cause(shared: &DependencyView, failing: &DependencyView) -> bool {
     let recovered = shared.working_since.filter(|_| shared.last_failure.is_some());
-    let just_recovered = recovered.map(|since| since.max(shared.circuit.since.mono)).is_some_and(|since| {
+    let closed = if shared.circuit.over.is_none() { shared.circuit.since.mono } else { Monotonic::ZERO };
+    let just_recovered = recovered.map(|since| since.max(closed)).is_some_and(|since| {
         let seen_again = shared.last_success().is_some_and(|ok| ok > since);
         let failed_since = failing.last_failure.as_ref().is_some_and(|check| check.at.mono >= since);
         !(seen_again && failed_since)
@@ -151,7 +161,7 @@ fn may_be_the_cause(shared: &DependencyView, failing: &DependencyView) -> bool {
     let may_not_have_noticed =
         failing.failing_since.is_some_and(|since| shared.last_success_began().is_none_or(|ok| ok < since));
     let fails = shared.failing_since.is_some();
-    shared.known_down() || just_recovered || (failing.succeeded_once && (fails || may_not_have_noticed))
+    down(shared) || just_recovered || (failing.succeeded_once && (fails || may_not_have_noticed))
 }
 
 /// What liveness is judged by. Dependencies are not among it.

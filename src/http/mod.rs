@@ -10,6 +10,7 @@ mod connections;
 mod correlation;
 mod counts;
 mod openapi;
+mod operations;
 mod query;
 mod room;
 mod routes;
@@ -19,6 +20,7 @@ mod state;
 mod turns;
 mod wire;
 
+pub use operations::{NotDone, Operations};
 pub use routes::Serves;
 pub use server::{GRACE, connections_max, listeners, serve};
 pub use state::{Pulses, State};

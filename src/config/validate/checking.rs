@@ -102,6 +102,7 @@ pub(super) fn checking(raw: RawChecking, base: Option<&Checking>, at: &Cursor<'_
                 LEAST_INTERVAL,
                 base.map(|b| b.circuit.recovery_timeout),
             ),
+            recovery_timeout_max: None,
             success_threshold: count(
                 "circuit.success_threshold",
                 success_threshold,

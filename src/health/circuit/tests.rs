@@ -41,7 +41,7 @@ fn a_new_circuit_is_closed_and_knows_nothing() {
     let view = circuit().view();
     assert_eq!((view.state, view.since), (State::Closed, now(Duration::ZERO)));
     assert_eq!((view.opens, view.successes, view.failures), (0, 0, 0));
-    assert_eq!((view.success_rate(), view.trial_at, view.transitions.len()), (None, None, 0));
+    assert_eq!((view.lifetime().success_rate(), view.trial_at, view.transitions.len()), (None, None, 0));
 }
 
 #[test]
@@ -196,13 +196,16 @@ fn a_lost_trial_holds_the_circuit_no_longer_than_it_could_have_taken() {
 }
 
 #[test]
-fn a_trial_that_is_known_to_be_lost_is_given_up_at_once() {
+fn a_trial_that_is_known_to_be_lost_opens_it_again_and_is_no_failure() {
     let mut circuit = half_opened();
     let before = circuit.view();
-    circuit.lost();
+    circuit.lost(now(secs(66)), Fraction::HALF);
     let after = circuit.view();
-    assert_eq!((after.state, after.successes, after.failures), (State::HalfOpen, 1, before.failures));
-    assert_eq!(circuit.admit(now(secs(65)), GIVE_UP), Some(Permit::Trial));
+    assert_eq!((after.state, after.successes, after.failures), (State::Open, 1, before.failures));
+    assert_eq!((after.opens, after.trial_at), (2, Some(mono(secs(126)))));
+    assert_eq!(last_reason(&circuit), Reason::TrialLost);
+    circuit.lost(now(secs(67)), Fraction::HALF);
+    assert_eq!(circuit.view().opens, 2, "nothing was under way");
 }
 
 #[test]
@@ -275,7 +278,7 @@ fn failures_are_counted_by_kind() {
     let view = circuit.view();
     let seen: Vec<_> = view.failures_by_kind.iter().collect();
     assert_eq!(seen, [(FailureKind::AuthFailed, 1), (FailureKind::Timeout, 2), (FailureKind::Internal, 1)]);
-    assert_eq!(view.success_rate(), Some(0.2));
+    assert_eq!(view.lifetime().success_rate(), Some(0.2));
 }
 
 #[test]
@@ -355,7 +358,7 @@ fn tell(settings: Settings, story: &Story) -> Told {
     for (i, (at, event, _)) in story.iter().enumerate() {
         let (since, state) = stays[stays.len() - 1];
         let said = story[..i].iter().rev().find_map(|(_, event, trial)| match event {
-            Event::Failure(_) => *trial,
+            Event::Failure(_) | Event::Lost => *trial,
             _ => None,
         });
         permit = None;
@@ -385,10 +388,7 @@ fn tell(settings: Settings, story: &Story) -> Told {
                 (wins >= settings.success_threshold.get()).then_some(State::Closed)
             }
             (State::HalfOpen, Event::Failure(_)) => Some(State::Open),
-            (State::HalfOpen, Event::Lost) => {
-                busy_until = None;
-                None
-            }
+            (State::HalfOpen, Event::Lost) => busy_until.map(|_| State::Open),
             _ => None,
         };
         if let Some(next) = next {
@@ -466,7 +466,7 @@ fn check_against_the_story(circuit: &Circuit, settings: Settings, story: &Story,
                 *failures >= settings.failure_threshold.get()
             }
             (State::Open, State::HalfOpen, Reason::RecoveryElapsed | Reason::Requested) => true,
-            (State::HalfOpen, State::Open, Reason::TrialFailed(_)) => true,
+            (State::HalfOpen, State::Open, Reason::TrialFailed(_) | Reason::TrialLost) => true,
             (State::HalfOpen, State::Closed, Reason::SuccessThreshold { successes }) => {
                 *successes == settings.success_threshold.get()
             }
@@ -512,6 +512,7 @@ proptest! {
         let settings = Settings {
             failure_threshold: count(thresholds.0),
             recovery_timeout: Duration::from_millis(recovery),
+            recovery_timeout_max: None,
             success_threshold: count(thresholds.1),
             half_open_interval: secs(2),
         };
@@ -553,7 +554,7 @@ proptest! {
                     Some(Event::Hurry)
                 }
                 Step::Lost => {
-                    circuit.lost();
+                    circuit.lost(time, Fraction::HALF);
                     Some(Event::Lost)
                 }
             };

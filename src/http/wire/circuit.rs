@@ -96,7 +96,7 @@ impl Circuit {
             opens: circuit.opens,
             successes: circuit.successes,
             failures: circuit.failures,
-            success_rate: circuit.success_rate().map(|rate| (rate * 10_000.0).round() / 10_000.0),
+            success_rate: circuit.lifetime().success_rate().map(|rate| (rate * 10_000.0).round() / 10_000.0),
             failures_by_kind: circuit.failures_by_kind.iter().map(|(kind, n)| (Word(kind), n)).collect(),
             time_in_state_seconds: OrderedMap(times.collect()),
             transitions: transitions.collect(),
