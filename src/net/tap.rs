@@ -58,7 +58,11 @@ impl<S: AsyncRead + Unpin, T: Tap> AsyncRead for Tapped<S, T> {
         let (before, room) = (buf.filled().len(), buf.remaining());
         let result = ready!(Pin::new(&mut this.stream).poll_read(cx, buf)).and_then(|()| {
             match &buf.filled()[before..] {
-                [] if room > 0 => this.tap.closed(),
+                [] if room > 0 => {
+                    this.tap.closed();
+                    // The socket gives its error once, and writing has had it.
+                    return this.cut.take().map_or(Ok(()), Err);
+                }
                 [] => {}
                 bytes => this.tap.hear(bytes)?,
             }
@@ -159,6 +163,7 @@ mod tests {
     /// Cut, and it takes the runtime so many looks to notice that there is something to read.
     struct Cut {
         looks: u32,
+        words: &'static [u8],
     }
 
     impl AsyncRead for Cut {
@@ -172,7 +177,7 @@ mod tests {
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
-            buf.put_slice(b"go away");
+            buf.put_slice(self.words);
             Poll::Ready(Ok(()))
         }
     }
@@ -194,11 +199,23 @@ mod tests {
     #[tokio::test]
     async fn last_words_are_waited_for_until_they_can_be_read() {
         for looks in 0..3 {
-            let mut tapped = Tapped::new(Cut { looks }, Ear::default());
+            let mut tapped = Tapped::new(Cut { looks, words: b"go away" }, Ear::default());
             assert_eq!(tapped.write(b"hello").await.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
             assert_eq!(tapped.tap().heard, b"go away", "after {looks}");
             assert_eq!(tapped.tap().told, Some(io::ErrorKind::ConnectionReset));
         }
+    }
+
+    #[tokio::test]
+    async fn who_reads_after_the_cut_is_told_of_it_and_not_of_an_end() {
+        let mut tapped = Tapped::new(Cut { looks: 1, words: b"go away" }, Ear::default());
+        let write = futures_util::poll!(std::pin::pin!(tapped.write(b"hello")));
+        assert!(write.is_pending(), "the last words are still to come");
+        let mut words = [0; 7];
+        assert_eq!(tapped.read(&mut words).await.unwrap(), 7);
+        tapped.stream.words = b"";
+        assert_eq!(tapped.read(&mut words).await.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+        assert_eq!(tapped.tap().told, Some(io::ErrorKind::ConnectionReset));
     }
 
     #[tokio::test]
