@@ -1,6 +1,8 @@
 //! The command line: one file per subcommand.
 
+mod ask;
 mod check;
+mod circuit;
 mod config;
 mod healthcheck;
 mod logging;
@@ -102,6 +104,15 @@ enum Command {
         after_help = "Example, in a task definition:\n  \"healthCheck\": {\"command\": [\"CMD\", \"/sickbay\", \"healthcheck\"]}"
     )]
     Healthcheck(healthcheck::Arguments),
+    /// Look at the circuits of a running agent, and hold them by hand
+    ///
+    /// Changing something takes a token in SICKBAY_ADMIN_TOKEN.
+    ///
+    /// Exit codes: 0 done; 1 the agent refused, or cannot be asked; 2 the arguments are not usable, or the name is unknown.
+    #[command(
+        after_help = "Example:\n  sickbay circuit open database --reason 'upgrade to 16' --for 30m --readiness ignore"
+    )]
+    Circuit(circuit::Arguments),
     /// Look at the configuration
     #[command(after_help = "Example:\n  sickbay config check --config production.yaml")]
     Config(config::Arguments),
@@ -142,6 +153,7 @@ pub fn main() -> ExitCode {
         Command::Healthcheck(arguments) => {
             healthcheck::run(&arguments, &environment, a_file_is_given.then_some(load))
         }
+        Command::Circuit(arguments) => circuit::run(arguments, &environment, a_file_is_given.then_some(load)),
         Command::Config(arguments) => config::run(&arguments, load),
         Command::Wait(arguments) => wait::run(&arguments, load, environment.contains_key("SICKBAY_LOG")),
         Command::Completions { shell } => {
