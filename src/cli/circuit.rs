@@ -311,7 +311,10 @@ fn show(circuit: &Value) -> String {
     );
     let counts = ["successes", "failures", "opens"].map(|field| text(&circuit[field]));
     let [successes, failures, opens] = counts;
-    line("since the start", format!("{successes} successes, {failures} failures, opened {opens} times"));
+    line("since the start", format!("{successes} successes, {failures} failures; opened by them: {opens}"));
+    if circuit["successes"] == 0 && circuit["failures"] != 0 {
+        line("", "it never succeeded: before that a circuit stays closed, and the dependency is down".to_owned());
+    }
     let rate = |span: &str| match percent(&circuit["rates"][span]["success_rate"]) {
         rate if rate.is_empty() => format!("{span} no checks"),
         rate => format!("{span} {rate}"),
@@ -373,6 +376,8 @@ fn text(value: &Value) -> String {
     match value {
         Value::Null => String::new(),
         Value::String(text) => text.clone(),
+        // Seconds, mostly whole ones.
+        Value::Number(number) => number.to_string().trim_end_matches(".0").to_owned(),
         other => other.to_string(),
     }
 }

@@ -232,9 +232,11 @@ give() {
     printf 'export %s=%q\n' "$1" "$2" >>.run/env
 }
 
+random() { od -An -N16 -tx1 /dev/urandom | tr -d ' \n'; }
+
 if [ "$own_servers" = yes ]; then
     pg_bin=$(postgres_bin) || fail "PostgreSQL is not installed: run tests/support/install.sh run"
-    password=$(od -An -N16 -tx1 /dev/urandom | tr -d ' \n')
+    password=$(random)
     make_servers
     # What the caller's shell may have set for servers of its own.
     others=(DATABASE_URL DATABASE_NAME DATABASE_SSLMODE DATABASE_SSLROOTCERT
@@ -258,6 +260,7 @@ if [ -z "$listen" ]; then
     fi
 fi
 give SICKBAY_LISTEN "$listen"
+give SICKBAY_ADMIN_TOKEN "${SICKBAY_ADMIN_TOKEN:-$(random)}"
 export SICKBAY_LOG_FORMAT=${SICKBAY_LOG_FORMAT-text}
 # No load balancer has to notice that this agent goes.
 export SICKBAY_DRAIN=${SICKBAY_DRAIN-0s}
@@ -268,7 +271,7 @@ if [ "$own_servers" = yes ]; then
 PostgreSQL  127.0.0.1:$postgres_port  process $(pid_of postgres)  log $scratch/postgres.log
 Redis       127.0.0.1:$redis_port  process $(pid_of redis)  log $scratch/redis.log
 
-Their environment, also in .run/env; the password is this playground's and goes with it:
+Their environment, also in .run/env; password and token are this playground's and go with it:
 
 $(sed 's/^/  /' .run/env)
 TEXT
@@ -313,6 +316,7 @@ In another terminal, from this folder:
   source .run/env
   $binary check
   DATABASE_NAME=mlflow $binary check database   # a wrong name
+  $binary circuit open redis --reason maintenance --for 5m
 
 Break it (redis works the same) and watch /health/ready, /health/alb and the log here:
 
