@@ -16,8 +16,9 @@
 //! jump. Before the first success it never opens: a dependency that has not yet been seen working is `down`
 //! anyhow, and is asked often so that a start is seen soon.
 //!
-//! An operator can hold it in either state by an [`Override`]. What is measured meanwhile is counted all the same, and
-//! decides nothing; when the override ends, a half-open trial does.
+//! An operator can hold it closed or open by an [`Override`]. What is measured meanwhile is counted all the same and
+//! decides nothing; when the override ends, a half-open trial does. The two are kept apart: `state` is what is in force,
+//! `broken` what was measured.
 
 mod overrides;
 mod recent;
@@ -52,7 +53,7 @@ pub struct Settings {
     pub failure_threshold: NonZeroU32,
     /// How long it stays open, ±10 %.
     pub recovery_timeout: Duration,
-    /// Each failed trial doubles that, up to this; `None`: it does not grow.
+    /// Each failed or lost trial doubles that, up to this, ±10 %; `None`: it does not grow.
     pub recovery_timeout_max: Option<Duration>,
     /// This many successful trials in a row close it.
     pub success_threshold: NonZeroU32,
@@ -89,7 +90,7 @@ pub enum Reason {
     TrialFailed(FailureKind),
     /// A trial never ended: its task panicked, or hung.
     TrialLost,
-    /// Enough trials in a row succeeded.
+    /// Enough checks in a row succeeded, the last one a trial.
     SuccessThreshold {
         /// How many.
         successes: u32,
@@ -115,7 +116,8 @@ impl fmt::Display for Reason {
             Self::TrialFailed(kind) => write!(f, "a trial failed by {kind}"),
             Self::TrialLost => f.write_str("a trial never ended"),
             Self::SuccessThreshold { successes: 1 } => f.write_str("a trial succeeded"),
-            Self::SuccessThreshold { successes } => write!(f, "{successes} trials in a row succeeded"),
+            // Those made while it was forced closed are among them.
+            Self::SuccessThreshold { successes } => write!(f, "{successes} checks in a row succeeded"),
             Self::Forced(over) => write!(f, "{} by {}: {}", over.mode, over.actor, over.reason),
             Self::OverrideExpired(mode) => write!(f, "the time of {mode} is over"),
             Self::Reset(actor) => write!(f, "reset by {actor}"),
@@ -163,8 +165,11 @@ pub struct Circuit {
     state: State,
     since: Now,
     over: Option<Arc<Override>>,
-    /// Whether it would be open by what was measured alone, whatever an operator has it do.
+    /// Whether it is open, or half open after that, by what was measured; where an operator holds it, whether it would be.
+    /// Without an override an open circuit is always broken and a closed one never.
     broken: bool,
+    /// When that ended the last time.
+    mended: Option<Monotonic>,
     succeeded_once: bool,
     consecutive_failures: u32,
     consecutive_successes: u32,
@@ -172,7 +177,7 @@ pub struct Circuit {
     trial_at: Option<Monotonic>,
     /// While half open: a trial is under way and, if it is never heard of again, is given up at this time.
     trial_lease: Option<Monotonic>,
-    /// How often it opened since it was last closed.
+    /// How often it opened since it was last mended or reset: what the recovery timeout grows by.
     openings: u32,
     opens: u64,
     successes: u64,
@@ -194,6 +199,7 @@ impl Circuit {
             since: now,
             over: None,
             broken: false,
+            mended: None,
             succeeded_once: false,
             consecutive_failures: 0,
             consecutive_successes: 0,
@@ -241,6 +247,11 @@ impl Circuit {
         self.over.as_deref()
     }
 
+    /// Whether an operator holds it in this way.
+    pub fn is_held(&self, mode: Mode) -> bool {
+        self.over.as_ref().is_some_and(|over| over.mode == mode)
+    }
+
     /// Asks to make a check now. An open circuit whose recovery timeout has passed becomes half open and
     /// permits one trial; `None` means that no check may be made now.
     ///
@@ -279,7 +290,7 @@ impl Circuit {
     /// Ends the override where its time has come; whether it did. What succeeded while it was forced closed counts for
     /// the trial that follows: a dependency that is well is not down for longer than that takes.
     pub fn expire(&mut self, now: Now) -> bool {
-        let Some(over) = self.over.take_if(|over| over.expires.mono <= now.mono) else { return false };
+        let Some(over) = self.over.take_if(|over| over.is_over(now.mono)) else { return false };
         let successes = match over.mode {
             Mode::ForcedClosed => self.consecutive_successes,
             Mode::ForcedOpen => 0,
@@ -289,8 +300,8 @@ impl Circuit {
         true
     }
 
-    /// Forgets the override and what happened in a row. A trial follows; but one that is closed by what was measured
-    /// has nothing to prove, and stays so.
+    /// Forgets the override and what happened in a row. A trial follows; but one that is closed without an override
+    /// has nothing to prove, and stays so. What was measured stays measured, until trials say something else.
     pub fn reset(&mut self, actor: Actor, now: Now) {
         self.consecutive_failures = 0;
         self.consecutive_successes = 0;
@@ -322,7 +333,9 @@ impl Circuit {
         let enough = self.consecutive_successes >= self.settings.success_threshold.get();
         // A success reported while open belongs to a check from before; it counts, and trials decide.
         if enough && (self.over.is_some() || self.state == State::HalfOpen) {
-            self.broken = false;
+            if std::mem::take(&mut self.broken) {
+                self.mended = Some(now.mono);
+            }
             self.openings = 0;
         }
         if enough && self.state == State::HalfOpen {
@@ -389,11 +402,12 @@ impl Circuit {
             settings: self.settings,
             over: self.over.clone(),
             broken: self.broken,
+            mended: self.mended,
             consecutive_failures: self.consecutive_failures,
             consecutive_successes: self.consecutive_successes,
-            trial_at: match &self.over {
-                Some(over) if over.mode == Mode::ForcedOpen => Some(over.expires.mono),
-                _ => self.trial_at,
+            trial_at: match self.over.as_deref() {
+                Some(Override { mode: Mode::ForcedOpen, expires, .. }) => Some(expires.mono),
+                Some(Override { mode: Mode::ForcedClosed, .. }) | None => self.trial_at,
             },
             opens: self.opens,
             successes: self.successes,
@@ -420,11 +434,13 @@ pub struct CircuitView {
     pub over: Option<Arc<Override>>,
     /// Whether it would be open, or half open after that, by what was measured alone.
     pub broken: bool,
+    /// When it was last found to be so no more.
+    pub mended: Option<Monotonic>,
     /// Failed checks since the last success.
     pub consecutive_failures: u32,
     /// Successful checks since the last failure, or since the circuit became half open.
     pub consecutive_successes: u32,
-    /// While open, when the next trial is due.
+    /// While open, when the next trial is due; while forced open, that is when the override ends.
     pub trial_at: Option<Monotonic>,
     /// How often it opened by what was measured, reopenings included.
     pub opens: u64,
@@ -469,9 +485,11 @@ impl CircuitView {
         self.over.as_ref().is_some_and(|over| over.mode == mode)
     }
 
-    /// Whether its dependency gates nothing while it is held as it is.
+    /// Whether it is held open and its dependency gates nothing meanwhile.
     pub fn is_ignored(&self) -> bool {
-        self.over.as_ref().is_some_and(|over| over.readiness == Readiness::Ignore)
+        self.over
+            .as_ref()
+            .is_some_and(|over| over.mode == Mode::ForcedOpen && over.readiness == Readiness::Ignore)
     }
 }
 

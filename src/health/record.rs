@@ -102,8 +102,8 @@ impl Record {
     pub fn due(&self) -> Monotonic {
         match self.circuit.held() {
             None => self.schedule.due(),
-            Some(over) if over.mode == Mode::ForcedOpen => over.expires.mono,
-            Some(over) => self.schedule.due().min(over.expires.mono),
+            Some(Override { mode: Mode::ForcedOpen, expires, .. }) => expires.mono,
+            Some(Override { mode: Mode::ForcedClosed, expires, .. }) => self.schedule.due().min(expires.mono),
         }
     }
 
@@ -146,7 +146,7 @@ impl Record {
     /// An operator wants a check now: while the circuit is open, a trial before its time. Where it is held open no check
     /// is made; `false` then.
     pub fn request(&mut self, now: Now) -> bool {
-        if self.circuit.held().is_some_and(|over| over.mode == Mode::ForcedOpen) {
+        if self.circuit.is_held(Mode::ForcedOpen) {
             return false;
         }
         self.circuit.hurry(Reason::Requested, now);
@@ -154,13 +154,14 @@ impl Record {
         true
     }
 
+    /// A check is due now. That makes no result fresh: what was lost before is still lost.
     fn check_at(&mut self, now: Now) {
-        self.lost_due = None;
         self.schedule.at(now.mono);
     }
 
-    /// Asks to make a check now.
+    /// Asks to make a check now. An override whose time is over ends here at the latest.
     pub fn admit(&mut self, now: Now) -> Option<Permit> {
+        self.expire(now);
         self.circuit.admit(now, self.policy.timeout + GRACE)
     }
 
@@ -302,7 +303,11 @@ impl Record {
             policy: Arc::clone(&self.policy),
             circuit: self.circuit.view(),
             succeeded_once: self.circuit.succeeded_once(),
-            next_due: self.lost_due.unwrap_or(self.due()),
+            next_due: match self.lost_due {
+                // Nothing is missed while no checks are made.
+                Some(lost) if !self.circuit.is_held(Mode::ForcedOpen) => lost,
+                _ => self.due(),
+            },
             failing_since: self.failing_since,
             last_seen: self.last_seen.clone(),
             working_since: self.working_since,
@@ -323,7 +328,8 @@ mod tests {
     use super::*;
     use crate::health::snapshot::Status;
     use crate::health::test_support::{
-        api_policy, count, failed, millis, mono, now, policy, record, run_many, run_next, secs, succeeded,
+        api_policy, count, failed, held, millis, mono, now, policy, record, run_many, run_next, secs,
+        succeeded,
     };
     use crate::health::{FailureKind, Kind};
 
@@ -791,6 +797,123 @@ mod tests {
         let due = closed.due();
         closed.resolved_while_open(&[ip("10.0.0.2")], now(secs(1)));
         assert_eq!(closed.due(), due);
+    }
+
+    // What operators order.
+
+    /// A record that has succeeded at 0 s, 10 s and 20 s.
+    fn working() -> Record {
+        let mut record = record(policy("database"));
+        run_many(&mut record, 3, Ok(()));
+        record
+    }
+
+    fn hold(record: &mut Record, mode: Mode, from: u64, span: Duration) {
+        record.hold(held(mode, now(secs(from)), span), now(secs(from)));
+    }
+
+    #[test]
+    fn forced_open_the_next_that_is_due_is_the_trial_after_it() {
+        let mut record = working();
+        hold(&mut record, Mode::ForcedOpen, 25, secs(600));
+        assert_eq!((record.due(), record.view(mono(secs(25))).next_due), (mono(secs(625)), mono(secs(625))));
+        assert_eq!(record.admit(now(secs(600))), None);
+        assert!(!record.is_open(), "nor is a change of addresses looked for");
+        record.resolved_while_open(&[ip("10.0.0.2")], now(secs(600)));
+        assert_eq!(record.due(), mono(secs(625)));
+        assert!(record.expire(now(secs(625))));
+        assert_eq!((record.due(), record.admit(now(secs(625)))), (mono(secs(625)), Some(Permit::Trial)));
+    }
+
+    #[test]
+    fn forced_closed_a_check_is_made_at_once_and_the_rest_as_ever() {
+        let mut record = open();
+        let at = record.due().since_origin() - secs(30);
+        record.hold(held(Mode::ForcedClosed, now(at), secs(25)), now(at));
+        assert_eq!(record.due(), mono(at));
+        assert_eq!(gaps(&mut record, 2, REFUSED), [10_000, 10_000]);
+        let end = mono(at + secs(25));
+        assert_eq!(record.due(), end, "the end is due before the next check");
+        assert_eq!(
+            record.admit(now(at + secs(25))),
+            Some(Permit::Trial),
+            "and has come, without being asked"
+        );
+        assert!(record.held().is_none());
+        record.finish(succeeded(at + secs(25), millis(1)), Fraction::ZERO);
+        assert_eq!(record.due(), end + secs(2), "by the half-open interval from there");
+    }
+
+    #[test]
+    fn the_end_of_an_override_while_a_check_is_under_way_takes_it_for_the_trial() {
+        let mut record = working();
+        hold(&mut record, Mode::ForcedClosed, 25, secs(7));
+        record.admit(now(secs(30)));
+        assert!(record.expire(now(secs(32))));
+        record.finish(succeeded(secs(30), secs(3)), Fraction::ZERO);
+        let circuit = record.view(mono(secs(33))).circuit;
+        // Three from before, and this one.
+        assert_eq!((circuit.state, circuit.consecutive_successes), (State::Closed, 4));
+    }
+
+    #[test]
+    fn a_reset_and_a_request_bring_the_next_check_forward() {
+        let mut closed = working();
+        closed.reset(Actor::new("bob"), now(secs(25)));
+        assert_eq!((closed.due(), closed.admit(now(secs(25)))), (mono(secs(25)), Some(Permit::Check)));
+
+        let mut asked = open();
+        let at = asked.due().since_origin() - secs(30);
+        assert!(asked.request(now(at)));
+        assert_eq!((asked.due(), asked.admit(now(at))), (mono(at), Some(Permit::Trial)));
+        let reasons = asked.view(mono(at)).circuit.transitions;
+        assert_eq!(reasons.last().map(|last| last.reason.clone()), Some(Reason::Requested));
+    }
+
+    #[test]
+    fn no_check_is_made_at_request_where_it_is_held_open() {
+        let mut record = working();
+        hold(&mut record, Mode::ForcedOpen, 25, secs(600));
+        assert!(!record.request(now(secs(30))));
+        assert_eq!((record.due(), record.admit(now(secs(30)))), (mono(secs(625)), None));
+        hold(&mut record, Mode::ForcedClosed, 30, secs(600));
+        assert!(record.request(now(secs(33))));
+        assert_eq!(record.admit(now(secs(33))), Some(Permit::Check));
+    }
+
+    #[test]
+    fn no_order_makes_a_result_fresh_whose_checks_are_lost() {
+        let mut record = working();
+        let due = record.due();
+        let mut at = due;
+        for _ in 0..5 {
+            at = record.due().max(at) + secs(11);
+            record.lost(now(at.since_origin()), Fraction::HALF);
+        }
+        assert_eq!(record.view(at).status(at), Status::Unknown);
+        record.request(now(at.since_origin()));
+        assert_eq!(record.view(at).status(at), Status::Unknown, "asked for is not answered");
+        record.reset(Actor::new("bob"), now(at.since_origin()));
+        let view = record.view(at);
+        assert_eq!((view.status(at), view.next_due), (Status::Unknown, due));
+        // Held open nothing is missed.
+        hold(&mut record, Mode::ForcedOpen, at.since_origin().as_secs(), secs(600));
+        assert!(!record.view(at).stale(at));
+        run_next(&mut record, Ok(()));
+        assert!(!record.view(record.due()).stale(record.due()));
+    }
+
+    #[test]
+    fn a_trial_after_an_override_that_closes_it_forgives_what_was_flaky() {
+        let mut record = record(policy("database"));
+        run_many(&mut record, 6, Ok(()));
+        run_many(&mut record, 4, REFUSED);
+        let at = record.due().since_origin();
+        record.hold(held(Mode::ForcedOpen, now(at), secs(1)), now(at));
+        assert!(record.view(mono(at)).flaky);
+        run_many(&mut record, 3, Ok(()));
+        let view = record.view(record.due());
+        assert_eq!((view.circuit.state, view.flaky), (State::Closed, false));
     }
 
     // Its own policy.

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use super::circuit::{CircuitView, Mode, State};
+use super::circuit::{CircuitView, Mode, Override, State};
 use super::window::Latency;
 use super::{
     Check, DependencyName, FailureKind, Impact, Monotonic, Now, Policy, PoolStats, WallTime, closed_set,
@@ -116,12 +116,23 @@ impl DependencyView {
         self.policy.enabled() && now > self.stale_from()
     }
 
+    /// The override that it goes by. It ends when its runner takes note of that; but a runner that is dead does not, so
+    /// once the time is over, an override cannot keep a stale result from being called so.
+    pub fn held(&self, now: Monotonic) -> Option<&Override> {
+        self.circuit.over.as_deref().filter(|over| now <= over.expires.mono || !self.stale(now))
+    }
+
+    /// Whether an operator holds it open and has it gate nothing.
+    pub fn is_ignored(&self, now: Monotonic) -> bool {
+        self.circuit.is_ignored() && self.held(now).is_some()
+    }
+
     /// Its status, by itself. [`Snapshot::status`] also knows of fallbacks.
     pub fn status(&self, now: Monotonic) -> Status {
         if !self.policy.enabled() {
             return Status::Disabled;
         }
-        let held = self.circuit.over.as_ref().map(|over| over.mode);
+        let held = self.held(now).map(|over| over.mode);
         let last = self.last_check.as_ref().filter(|_| !self.stale(now));
         match (held, last) {
             (Some(Mode::ForcedOpen), _) => Status::Down,
@@ -135,12 +146,8 @@ impl DependencyView {
 
     /// Down by its last result, however old that is, or because an operator says so.
     pub fn known_down(&self) -> bool {
-        match &self.circuit.over {
-            Some(over) => over.mode == Mode::ForcedOpen,
-            None => {
-                self.last_check.is_some() && (self.circuit.state != State::Closed || !self.succeeded_once)
-            }
-        }
+        let never_up = self.last_check.is_some() && !self.succeeded_once;
+        self.circuit.state != State::Closed || (self.circuit.over.is_none() && never_up)
     }
 
     /// The same by what was measured alone, whatever an operator says.
@@ -148,9 +155,10 @@ impl DependencyView {
         self.last_check.is_some() && (self.circuit.broken || !self.succeeded_once)
     }
 
-    /// Whether its first result is still to come. One that an operator holds need not have any.
+    /// Whether its first result is still to come. Nobody waits for one that is not closed before its first check: an
+    /// operator has held it open since before the agent started, and checks follow the end of that, or have begun to.
     pub fn is_starting(&self) -> bool {
-        self.last_check.is_none() && self.circuit.over.is_none()
+        self.last_check.is_none() && self.circuit.state == State::Closed
     }
 
     /// Whether [`warnings`](Self::warnings) has any; asked for all dependencies at every publication, so without
@@ -184,8 +192,8 @@ impl DependencyView {
         let last = self.last_check.as_ref()?;
         match last.failure() {
             Some(failure) => Some(failure.kind),
-            // Half open after a success: it is still the old failure that keeps it down.
-            None if self.circuit.state != State::Closed => {
+            // Half open after a success: it is still the old failure that keeps it down; unless an operator's order does.
+            None if self.circuit.state != State::Closed && self.circuit.broken => {
                 self.last_failure.as_ref().and_then(|check| Some(check.failure()?.kind))
             }
             None => None,
@@ -303,19 +311,20 @@ impl Snapshot {
     }
 
     /// Those of them that gate answers: all but what an operator holds open and has ignored.
-    pub fn gating(&self, impact: Impact) -> impl Iterator<Item = (usize, &DependencyView)> {
-        self.enabled(impact).filter(|(_, view)| !view.circuit.is_ignored())
+    pub fn gating(&self, impact: Impact, now: Monotonic) -> impl Iterator<Item = (usize, &DependencyView)> {
+        self.enabled(impact).filter(move |(_, view)| !view.is_ignored(now))
     }
 
     /// Until when an answer made from this snapshot at `now` stays true, if no other snapshot comes: the next
-    /// moment at which a result becomes stale.
+    /// moment at which a result becomes stale, or an override that hid that is over.
     pub fn true_until(&self, now: Monotonic) -> Monotonic {
-        self.dependencies
-            .iter()
-            .filter(|view| view.policy.enabled() && !view.stale(now))
-            .map(|view| view.stale_from())
-            .min()
-            .unwrap_or(Monotonic::after_origin(std::time::Duration::MAX))
+        let enabled = self.dependencies.iter().filter(|view| view.policy.enabled());
+        let changes = enabled.flat_map(|view| {
+            let expires = view.circuit.over.as_ref().map(|over| over.expires.mono);
+            [Some(view.stale_from()), expires].into_iter().flatten()
+        });
+        let never = Monotonic::after_origin(std::time::Duration::MAX);
+        changes.filter(|change| now <= *change).min().unwrap_or(never)
     }
 }
 
@@ -324,10 +333,12 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::health::circuit::{Actor, Readiness};
     use crate::health::test_support::{
-        failed, millis, mono, name, policy, record, run_many, run_next, secs, snapshot, succeeded, view_after,
+        failed, held, millis, mono, name, now, policy, record, run_many, run_next, secs, snapshot, succeeded,
+        view_after,
     };
-    use crate::health::{Fraction, Observation};
+    use crate::health::{Fraction, Observation, Record};
 
     const REFUSED: Result<(), FailureKind> = Err(FailureKind::ConnectRefused);
     const A_NANOSECOND: Duration = Duration::from_nanos(1);
@@ -483,6 +494,112 @@ mod tests {
     #[test]
     fn never_checked_and_disabled_is_disabled() {
         assert_eq!(disabled("redis").status(mono(secs(86_400))), Status::Disabled);
+    }
+
+    // Overrides: disabled goes before them, they go before staleness, that before the circuit.
+
+    /// A record after these checks, held at 60 s for an hour.
+    fn held_after(outcomes: &[Result<(), FailureKind>], mode: Mode) -> Record {
+        let mut record = record(policy("database"));
+        for outcome in outcomes {
+            run_next(&mut record, *outcome);
+        }
+        record.hold(held(mode, now(secs(60)), secs(3_600)), now(secs(60)));
+        record
+    }
+
+    const DOWN: &[Result<(), FailureKind>] = &[Ok(()), REFUSED, REFUSED, REFUSED, REFUSED, REFUSED];
+
+    #[test]
+    fn forced_open_is_down_whatever_was_measured_and_however_old_it_is() {
+        for outcomes in [&[][..], &[Ok(())], &[REFUSED], &[Ok(()), REFUSED], DOWN] {
+            let view = held_after(outcomes, Mode::ForcedOpen).view(mono(secs(60)));
+            for at in [60, 1_000, 3_660, 3_680] {
+                assert_eq!(view.status(mono(secs(at))), Status::Down, "{outcomes:?} at {at} s");
+            }
+            assert!(view.known_down() && !view.is_starting());
+        }
+    }
+
+    #[test]
+    fn forced_closed_is_degraded_at_worst_whatever_was_measured_and_however_old_it_is() {
+        for (outcomes, fresh) in [
+            (&[][..], Status::Degraded),
+            (&[Ok(())], Status::Up),
+            (&[REFUSED], Status::Degraded),
+            (&[Ok(()), REFUSED], Status::Degraded),
+            (DOWN, Status::Degraded),
+        ] {
+            let view = held_after(outcomes, Mode::ForcedClosed).view(mono(secs(60)));
+            assert_eq!(view.status(mono(secs(61))), fresh, "{outcomes:?}");
+            assert!(view.stale(mono(secs(1_000))));
+            assert_eq!(view.status(mono(secs(1_000))), Status::Degraded, "{outcomes:?}, stale");
+            assert!(!view.known_down());
+            assert_eq!(view.is_starting(), outcomes.is_empty(), "its first result is on its way");
+        }
+    }
+
+    #[test]
+    fn disabled_goes_before_an_override() {
+        for mode in Mode::ALL {
+            let mut view = held_after(&[Ok(())], *mode).view(mono(secs(60)));
+            view.policy = Arc::new(Policy { disabled: Some("by hand".into()), ..policy("database") });
+            assert_eq!(view.status(mono(secs(61))), Status::Disabled);
+        }
+    }
+
+    /// Nobody is left to end it: its runner is dead.
+    #[test]
+    fn an_override_whose_time_is_over_hides_no_stale_result() {
+        for (mode, is_stale) in [(Mode::ForcedOpen, 3_680), (Mode::ForcedClosed, 3_660)] {
+            let view = held_after(&[Ok(())], mode).view(mono(secs(60)));
+            let (last, after) = (mono(secs(is_stale)), mono(secs(is_stale)) + A_NANOSECOND);
+            assert!(view.held(last).is_some() && view.status(last) != Status::Unknown, "{mode}");
+            assert_eq!((view.held(after), view.status(after)), (None, Status::Unknown), "{mode}");
+            let all = snapshot(vec![view]);
+            assert_eq!(all.true_until(mono(secs(1_000))), mono(secs(3_660)), "{mode}");
+            assert_eq!(all.true_until(last), last, "{mode}");
+            assert_eq!(all.true_until(after), mono(Duration::MAX), "{mode}");
+        }
+    }
+
+    #[test]
+    fn only_what_is_forced_open_is_ignored() {
+        for (mode, readiness, ignored) in [
+            (Mode::ForcedOpen, Readiness::Ignore, true),
+            (Mode::ForcedOpen, Readiness::Count, false),
+            (Mode::ForcedClosed, Readiness::Ignore, false),
+        ] {
+            let mut view = held_after(&[Ok(())], mode).view(mono(secs(60)));
+            let over = Override { readiness, ..view.held(mono(secs(60))).expect("held").clone() };
+            view.circuit.over = Some(Arc::new(over));
+            assert_eq!(view.is_ignored(mono(secs(60))), ignored, "{mode} {readiness}");
+            assert!(!view.is_ignored(mono(secs(100_000))), "nor for longer than it lasts");
+        }
+    }
+
+    #[test]
+    fn what_is_down_by_order_is_not_told_an_old_failure() {
+        let mut record = held_after(&[Ok(()), REFUSED, Ok(())], Mode::ForcedOpen);
+        let view = record.view(mono(secs(60)));
+        assert_eq!((view.status(mono(secs(60))), view.failing_by()), (Status::Down, None));
+        record.reset(Actor::new("bob"), now(secs(70)));
+        run_next(&mut record, Ok(()));
+        let view = record.view(mono(secs(71)));
+        assert_eq!((view.circuit.state, view.failing_by()), (State::HalfOpen, None));
+        // One that is also broken is told why.
+        let view = held_after(DOWN, Mode::ForcedOpen).view(mono(secs(60)));
+        assert_eq!(view.failing_by(), Some(FailureKind::ConnectRefused));
+    }
+
+    #[test]
+    fn after_an_override_from_before_the_first_check_it_is_unknown_and_no_longer_starting() {
+        let mut record = held_after(&[], Mode::ForcedOpen);
+        assert!(record.expire(now(secs(3_660))));
+        let view = record.view(mono(secs(3_660)));
+        assert_eq!((view.status(mono(secs(3_661))), view.is_starting()), (Status::Unknown, false));
+        assert!(view.known_down(), "half open is not closed");
+        assert!(!view.measured_down(), "nothing was measured");
     }
 
     // Several together.

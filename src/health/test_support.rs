@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::backoff::{Backoff, Jitter};
-use super::circuit::Settings;
+use super::circuit::{Actor, Mode, Override, Readiness, Settings};
 use super::snapshot::{DependencyView, Snapshot};
 use super::{
     Check, CheckId, DependencyName, Details, Failure, FailureKind, Fraction, Impact, Kind, Monotonic, Now,
@@ -51,6 +51,19 @@ pub(crate) fn default_circuit() -> Settings {
         success_threshold: count(3),
         half_open_interval: secs(2),
     }
+}
+
+/// An override by ann, from now on and for so long; it counts for readiness.
+pub(crate) fn held(mode: Mode, from: Now, span: Duration) -> Arc<Override> {
+    let until = from.mono + span;
+    Arc::new(Override {
+        mode,
+        reason: "by hand".into(),
+        actor: Actor::new("ann"),
+        since: from.wall,
+        expires: Now { mono: until, wall: from.wall_at(until) },
+        readiness: Readiness::Count,
+    })
 }
 
 /// A critical, shared PostgreSQL with the contract's `defaults`.

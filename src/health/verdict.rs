@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use super::circuit::Mode;
 use super::snapshot::{DependencyView, Lifecycle, ServiceStatus, Snapshot, Status};
 use super::{DependencyName, FailureKind, Impact, Kind, Monotonic, Phase, Scope};
 
@@ -43,10 +44,10 @@ pub fn service(snapshot: &Snapshot, now: Monotonic) -> ServiceStatus {
     if snapshot.lifecycle == Lifecycle::Draining {
         return ServiceStatus::Draining;
     }
-    if snapshot.gating(Impact::Critical).any(|(_, view)| view.is_starting()) {
+    if snapshot.gating(Impact::Critical, now).any(|(_, view)| view.is_starting()) {
         return ServiceStatus::Starting;
     }
-    let mut statuses = snapshot.gating(Impact::Critical).map(|(i, _)| snapshot.status(i, now));
+    let mut statuses = snapshot.gating(Impact::Critical, now).map(|(i, _)| snapshot.status(i, now));
     if statuses.any(|status| matches!(status, Status::Down | Status::Unknown)) {
         return ServiceStatus::Down;
     }
@@ -67,9 +68,12 @@ pub fn ready(snapshot: &Snapshot, now: Monotonic) -> Answer {
 /// Has every critical dependency succeeded once, or what can take its place?
 pub fn startup(snapshot: &Snapshot) -> Answer {
     let waiting: Vec<Reason> = snapshot
-        .gating(Impact::Critical)
-        .filter(|(index, _)| !snapshot.has_come_up(*index))
-        .map(|(_, view)| reason(view, if view.last_check.is_some() { Status::Down } else { Status::Unknown }))
+        .enabled(Impact::Critical)
+        .filter(|(index, view)| !view.circuit.is_ignored() && !snapshot.has_come_up(*index))
+        .map(|(_, view)| {
+            let seen = view.last_check.is_some() || view.known_down();
+            reason(view, if seen { Status::Down } else { Status::Unknown })
+        })
         .collect();
     let pass = waiting.is_empty();
     let status = if pass { ServiceStatus::Up } else { ServiceStatus::Starting };
@@ -86,7 +90,7 @@ pub fn alb(snapshot: &Snapshot, now: Monotonic) -> Answer {
         .enabled(Impact::Critical)
         .filter(|(index, _)| !snapshot.had_stand_in(*index, down))
         .filter(|(index, view)| match view.policy.scope {
-            Scope::Local => !view.circuit.is_ignored() && counts_as_down(snapshot, *index, view),
+            Scope::Local => !view.is_ignored(now) && counts_as_down(snapshot, *index, view),
             Scope::Shared => born_broken(view),
         })
         .map(|(_, view)| reason(view, Status::Down))
@@ -108,10 +112,11 @@ fn down(view: &DependencyView) -> bool {
     }
 }
 
-/// A local dependency that is down by a fault of its own. Staleness alone is no evidence: what is known is the
-/// last result.
+/// A local dependency that is down by a fault of its own, or by an operator's order, which nothing excuses. Staleness
+/// alone is no evidence: what is known is the last result.
 fn counts_as_down(snapshot: &Snapshot, index: usize, view: &DependencyView) -> bool {
-    down(view) && !fails_through_a_shared(snapshot, index, view)
+    let by_order = view.circuit.is_held(Mode::ForcedOpen);
+    by_order || (down(view) && !fails_through_a_shared(snapshot, index, view))
 }
 
 /// A shared dependency that this process never reached, for a reason that a bad deployment causes.
@@ -152,8 +157,9 @@ fn fails_through_a_shared(snapshot: &Snapshot, index: usize, view: &DependencyVi
 /// must not pass for one moment, since that is all that a new target needs.
 fn may_be_the_cause(shared: &DependencyView, failing: &DependencyView) -> bool {
     let recovered = shared.working_since.filter(|_| shared.last_failure.is_some());
-    let closed = if shared.circuit.over.is_none() { shared.circuit.since.mono } else { Monotonic::ZERO };
-    let just_recovered = recovered.map(|since| since.max(closed)).is_some_and(|since| {
+    // What was measured, again: that an operator's order ended makes nothing just recovered.
+    let mended = shared.circuit.mended.unwrap_or_default();
+    let just_recovered = recovered.map(|since| since.max(mended)).is_some_and(|since| {
         let seen_again = shared.last_success().is_some_and(|ok| ok > since);
         let failed_since = failing.last_failure.as_ref().is_some_and(|check| check.at.mono >= since);
         !(seen_again && failed_since)
@@ -204,12 +210,12 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::health::circuit::{Settings, State};
+    use crate::health::circuit::{Actor, Override, Readiness, Settings, State};
     use crate::health::test_support::{
-        api_policy, count, failed, mono, name, now, phase_of, policy, record, run_many, run_next, secs,
+        api_policy, count, failed, held, mono, name, now, phase_of, policy, record, run_many, run_next, secs,
         snapshot, succeeded, view_after,
     };
-    use crate::health::{Check, Failure, Fraction, Policy};
+    use crate::health::{Check, Failure, Fraction, Policy, Record};
 
     type Outcome = Result<(), FailureKind>;
     const OK: Outcome = Ok(());
@@ -648,8 +654,9 @@ mod tests {
     }
 
     /// An API that fails from 100 s on, every 5 s, last at 130 s, and a database whose checks went like this:
-    /// (began, succeeded); each takes a second.
-    fn excused_with(database: &[(u64, bool)]) -> bool {
+    /// (began, succeeded); each takes a second. Operators do something to the database's circuit before its first check,
+    /// and after its last one.
+    fn excused_with(database: &[(u64, bool)], before: fn(&mut Record), after: fn(&mut Record)) -> bool {
         let failing = |at| {
             let kind = FailureKind::UnexpectedStatus;
             failed(secs(at), secs(1), kind)
@@ -669,12 +676,41 @@ mod tests {
             ..policy("database")
         };
         let mut shared = record(quick_to_close);
+        before(&mut shared);
         for (at, ok) in database {
             shared.admit(now(secs(*at)));
             shared.finish(if *ok { working(*at) } else { failing(*at) }, Fraction::ZERO);
         }
+        after(&mut shared);
         let fresh = |view| DependencyView { next_due: AT, ..view };
         alb(&snapshot(vec![fresh(api.view(AT)), fresh(shared.view(AT))]), AT).pass
+    }
+
+    /// What an operator can do to a circuit without keeping its checks from being made.
+    const ORDERS: [(&str, fn(&mut Record), fn(&mut Record)); 7] = [
+        ("none", nothing, nothing),
+        ("forced closed all the time", |it| force(it, Mode::ForcedClosed, 0), nothing),
+        ("forced closed and reset", |it| force(it, Mode::ForcedClosed, 0), reset),
+        (
+            "forced closed until just now",
+            |it| force(it, Mode::ForcedClosed, 0),
+            |it| {
+                assert!(it.expire(now(secs(10_000))));
+            },
+        ),
+        ("forced open in the end", nothing, |it| force(it, Mode::ForcedOpen, 999)),
+        ("forced closed in the end", nothing, |it| force(it, Mode::ForcedClosed, 999)),
+        ("reset in the end", nothing, reset),
+    ];
+
+    fn nothing(_: &mut Record) {}
+
+    fn force(record: &mut Record, mode: Mode, from: u64) {
+        record.hold(held(mode, now(secs(from)), secs(7_200)), now(secs(from)));
+    }
+
+    fn reset(record: &mut Record) {
+        record.reset(Actor::new("bob"), now(secs(999)));
     }
 
     #[test]
@@ -700,7 +736,10 @@ mod tests {
             (&[(50, ok), (51, fails), (52, fails), (53, fails), (110, ok), (120, ok)], false, "at 111 s"),
             (&[(50, ok), (51, fails), (52, fails), (53, fails), (110, ok)], true, "seen once since then"),
         ] {
-            assert_eq!(excused_with(database), excused, "{database:?}: {why}");
+            for (order, before, after) in ORDERS {
+                let seen = excused_with(database, before, after);
+                assert_eq!(seen, excused, "{database:?}: {why}; orders: {order}");
+            }
         }
     }
 
@@ -735,6 +774,187 @@ mod tests {
         assert!(!alb(&snapshot(vec![api.clone(), database.clone()]), AT).pass, "it failed with it working");
         database.working_since = Some(AT);
         assert!(alb(&snapshot(vec![api, database]), AT).pass, "it has not failed since");
+    }
+
+    // What operators do by hand.
+
+    /// The same dependency, held since a while.
+    fn by_hand(view: &DependencyView, mode: Mode, readiness: Readiness) -> DependencyView {
+        let over = Override { readiness, ..(*held(mode, now(secs(900)), secs(3_600))).clone() };
+        let mut held = view.clone();
+        held.circuit.state = mode.state();
+        held.circuit.trial_at = None;
+        held.circuit.over = Some(Arc::new(over));
+        held
+    }
+
+    fn forced(what: As, mode: Mode, readiness: Readiness) -> DependencyView {
+        by_hand(&with(Impact::Critical, what), mode, readiness)
+    }
+
+    #[test]
+    fn forced_open_the_task_is_not_ready_unless_that_is_ignored() {
+        for what in ALL {
+            let all = |readiness| {
+                snapshot(vec![view(policy("other"), As::Up), forced(what, Mode::ForcedOpen, readiness)])
+            };
+            let disabled = what == As::Disabled;
+            let counted = all(Readiness::Count);
+            let (status, code) = match disabled {
+                true => (ServiceStatus::Up, 200),
+                false => (ServiceStatus::Down, 503),
+            };
+            assert_eq!((service(&counted, AT), ready(&counted, AT).code()), (status, code), "{what:?}");
+
+            // It gates nothing, and is told.
+            let ignored = all(Readiness::Ignore);
+            let answer = ready(&ignored, AT);
+            let (status, told) = match disabled {
+                true => (ServiceStatus::Up, vec![]),
+                false => (ServiceStatus::Degraded, vec!["database"]),
+            };
+            assert_eq!((answer.status, answer.code(), names(&answer)), (status, 200, told), "{what:?}");
+            assert!(startup(&ignored).pass, "{what:?}");
+            assert_eq!(startup(&counted).pass, startup(&snapshot(vec![with(Impact::Critical, what)])).pass);
+        }
+    }
+
+    #[test]
+    fn forced_closed_the_task_is_ready_whatever_is_measured_once_there_is_a_result() {
+        for what in ALL {
+            for readiness in Readiness::ALL {
+                let all = snapshot(vec![forced(what, Mode::ForcedClosed, *readiness)]);
+                let expected = match what {
+                    As::NeverChecked => ServiceStatus::Starting,
+                    As::Up | As::Disabled => ServiceStatus::Up,
+                    As::NeverUp(_) | As::Failing | As::Down(_) | As::Stale | As::DownAndStale => {
+                        ServiceStatus::Degraded
+                    }
+                };
+                assert_eq!(service(&all, AT), expected, "{what:?}");
+                let never_up = matches!(what, As::NeverChecked | As::NeverUp(_));
+                assert_eq!(startup(&all).pass, !never_up, "{what:?}: it has to have succeeded");
+            }
+        }
+    }
+
+    /// The answers of the load balancer's path with a database, as it is and as operators have it.
+    fn same_for_alb(database: &DependencyView, others: &[DependencyView], but: impl Fn(Mode) -> bool) {
+        let code = |database: &DependencyView| {
+            let all = [vec![database.clone()], others.to_vec()].concat();
+            alb(&snapshot(all), AT).code()
+        };
+        let as_it_is = code(database);
+        for mode in Mode::ALL {
+            for readiness in Readiness::ALL {
+                let held = by_hand(database, *mode, *readiness);
+                if !but(*mode) {
+                    assert_eq!(code(&held), as_it_is, "{mode} {readiness}: {database:#?}");
+                }
+                // And after that, before its trial has come to anything.
+                let mut over = held;
+                over.circuit.over = None;
+                over.circuit.state = State::HalfOpen;
+                if database.last_check.is_some() {
+                    assert_eq!(code(&over), as_it_is, "after {mode}: {database:#?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_done_to_a_shared_one_never_reaches_the_load_balancer() {
+        let blamed = As::NeverUp(FailureKind::AuthFailed);
+        let api = |kind, by| failing_api(kind, by, phase_of(by));
+        for what in ALL.into_iter().chain([blamed]) {
+            // Held open from before its first check: it would be starting until the end of that.
+            let but = |mode| what == As::NeverChecked && mode == Mode::ForcedOpen;
+            for other in ALL {
+                same_for_alb(&with(Impact::Critical, what), &[local(other)], but);
+            }
+            for other in [
+                api(Kind::Http, FailureKind::UnexpectedStatus),
+                api(Kind::Http, FailureKind::Timeout),
+                api(Kind::Http, FailureKind::ConnectRefused),
+                api(Kind::Tcp, FailureKind::Timeout),
+            ] {
+                same_for_alb(&with(Impact::Critical, what), std::slice::from_ref(&other), but);
+            }
+            // Nor as one of a pair.
+            for other in ALL.into_iter().chain([blamed]) {
+                same_for_alb(&with(Impact::Critical, what), &[replica(other)], but);
+                same_for_alb(&replica(what), &[with(Impact::Critical, other)], |_| false);
+            }
+        }
+        let held = forced(As::NeverChecked, Mode::ForcedOpen, Readiness::Count);
+        assert_eq!(alb(&snapshot(vec![held]), AT).code(), 200, "no task is taken out by an order");
+        let held = forced(As::NeverChecked, Mode::ForcedClosed, Readiness::Count);
+        assert_eq!(alb(&snapshot(vec![held]), AT).code(), 503, "nor kept in: it is starting");
+    }
+
+    #[test]
+    fn forced_open_from_before_the_first_check_leaves_no_task_starting_afterwards() {
+        let mut record = record(policy("database"));
+        force(&mut record, Mode::ForcedOpen, 0);
+        assert!(record.expire(now(secs(7_200))));
+        let at = mono(secs(7_200));
+        let all = snapshot(vec![record.view(at)]);
+        assert_eq!((service(&all, at), alb(&all, at).code()), (ServiceStatus::Down, 200));
+    }
+
+    #[test]
+    fn an_api_that_fails_while_its_database_is_forced_open_is_excused_where_nobody_has_looked_since() {
+        let excused = |forced_at: u64| {
+            let mut api = record(api_policy(Kind::Http));
+            api.finish(succeeded(secs(95), secs(1)), Fraction::ZERO);
+            for at in [100, 105, 110] {
+                api.finish(failed(secs(at), secs(1), FailureKind::UnexpectedStatus), Fraction::ZERO);
+            }
+            let mut database = record(policy("database"));
+            for at in [90, 102] {
+                if at < forced_at {
+                    database.finish(succeeded(secs(at), secs(1)), Fraction::ZERO);
+                }
+            }
+            force(&mut database, Mode::ForcedOpen, forced_at);
+            let fresh = |view| DependencyView { next_due: AT, ..view };
+            alb(&snapshot(vec![fresh(api.view(AT)), fresh(database.view(AT))]), AT).pass
+        };
+        assert!(excused(99), "it may be down, as it is in a maintenance");
+        assert!(!excused(104), "it was seen working while the API failed");
+    }
+
+    #[test]
+    fn what_is_done_to_a_local_one_reaches_the_load_balancer() {
+        for what in ALL {
+            let code = |mode, readiness| {
+                let all = vec![by_hand(&local(what), mode, readiness), with(Impact::Critical, As::Up)];
+                alb(&snapshot(all), AT).code()
+            };
+            let disabled = what == As::Disabled;
+            let down = if disabled { 200 } else { 503 };
+            assert_eq!(code(Mode::ForcedOpen, Readiness::Count), down, "{what:?}");
+            assert_eq!(code(Mode::ForcedOpen, Readiness::Ignore), 200, "{what:?}");
+            let starting = if what == As::NeverChecked { 503 } else { 200 };
+            assert_eq!(code(Mode::ForcedClosed, Readiness::Count), starting, "{what:?}");
+        }
+    }
+
+    #[test]
+    fn nothing_excuses_a_local_one_that_is_forced_open_but_what_takes_its_place() {
+        let api = || failing_api(Kind::Http, FailureKind::UnexpectedStatus, Phase::Query);
+        let code = |api| alb(&snapshot(vec![api, with(Impact::Critical, DOWN)]), AT).code();
+        assert_eq!(code(api()), 200, "it fails through its database");
+        assert_eq!(code(by_hand(&api(), Mode::ForcedOpen, Readiness::Count)), 503);
+
+        let spare = view(
+            Policy { name: name("spare"), fallback_of: Some(name("api")), ..api_policy(Kind::Tcp) },
+            As::Up,
+        );
+        let open = || by_hand(&local(As::Up), Mode::ForcedOpen, Readiness::Count);
+        let code = |spare: DependencyView| alb(&snapshot(vec![open(), spare]), AT).code();
+        assert_eq!(code(spare.clone()), 200);
+        assert_eq!(code(by_hand(&spare, Mode::ForcedOpen, Readiness::Count)), 503, "nor that");
     }
 
     // Liveness.

@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::State;
-use crate::health::{Now, WallTime, closed_set};
+use crate::health::{Monotonic, Now, WallTime, closed_set};
 
 /// An override ends after this long where nothing else is said.
 pub const FOR_BY_DEFAULT: Duration = Duration::from_secs(3600);
@@ -77,6 +77,13 @@ pub struct Override {
     pub since: WallTime,
     /// Until when.
     pub expires: Now,
-    /// Whether the dependency counts for readiness meanwhile.
+    /// Whether the dependency counts for readiness while it is forced open; one that is forced closed always does.
     pub readiness: Readiness,
+}
+
+impl Override {
+    /// Whether its time is over: from the very moment that it expires at.
+    pub fn is_over(&self, now: Monotonic) -> bool {
+        self.expires.mono <= now
+    }
 }
