@@ -52,12 +52,14 @@ fn assert_shape(value: &Value, shape: &Value, at: &str) {
 }
 
 fn circuit() -> Value {
+    let rate = json!({"checks": "integer", "success_rate": "number?", "failure_rate": "number?"});
     json!({
         "state": "string", "since": "time", "override": "null",
-        "failure_threshold": "integer", "recovery_timeout_seconds": "number", "success_threshold": "integer",
+        "failure_threshold": "integer", "recovery_timeout_seconds": "number",
+        "recovery_timeout_max_seconds": "number?", "success_threshold": "integer",
         "consecutive_failures": "integer", "consecutive_successes": "integer", "next_trial_at": "time?",
         "opens": "integer", "successes": "integer", "failures": "integer", "success_rate": "number?",
-        "failures_by_kind": "map",
+        "failure_rate": "number?", "rates": {"1m": rate, "5m": rate, "15m": rate}, "failures_by_kind": "map",
         "time_in_state_seconds": {"closed": "number", "open": "number", "half_open": "number"},
         "transitions": [{"at": "time", "from": "string", "to": "string", "reason": "string"}],
     })

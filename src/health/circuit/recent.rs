@@ -21,6 +21,11 @@ pub struct Tally {
 }
 
 impl Tally {
+    /// All of them.
+    pub fn checks(self) -> u64 {
+        self.successes + self.failures
+    }
+
     /// The share of them that succeeded; `None` where there were none.
     pub fn success_rate(self) -> Option<f64> {
         self.share(self.successes)
@@ -32,12 +37,12 @@ impl Tally {
     }
 
     fn share(self, part: u64) -> Option<f64> {
-        let all = self.successes + self.failures;
+        let all = self.checks();
         (all > 0).then(|| part as f64 / all as f64)
     }
 }
 
-/// The checks of the last quarter of an hour. Slices in which none ended take no room.
+/// The checks of the last quarter of an hour, oldest first. Slices in which none ended take no room.
 #[derive(Debug, Clone, Default)]
 pub struct Recent(VecDeque<Slice>);
 

@@ -171,7 +171,7 @@ pub(in crate::http) struct Dependency<'a> {
     next_check_at: Option<Timestamp>,
     last_check: Option<LastCheck<'a>>,
     last_failure: Option<LastFailure<'a>>,
-    circuit: Circuit,
+    circuit: Circuit<'a>,
     pool: Option<Pool>,
     latency_ms: Option<LatencyMs>,
     address_changes: Vec<AddressChange>,

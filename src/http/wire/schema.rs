@@ -40,6 +40,8 @@ closed! {
     Impact = "Impact",
     Scope = "Scope",
     circuit::State = "CircuitState",
+    circuit::Mode = "OverrideMode",
+    circuit::Readiness = "OverrideReadiness",
 }
 
 /// A member of a closed set, as its one spelling.
