@@ -15,7 +15,7 @@ use super::origin::Origin;
 use super::path::{Path, Step};
 use super::plan::{
     Expected, HttpPlan, LogPlan, Nameserver, PostgresPlan, PostgresWarnPlan, ProbePlan, QueryPlan, RedisPlan,
-    ResolverPlan, ServerPlan, ServicePlan, TlsPlan,
+    ResolverPlan, ServerPlan, ServicePlan, TlsPlan, TokenPlan,
 };
 use super::secret::{REDACTED, Secret};
 use super::tree::Node;
@@ -89,8 +89,13 @@ pub(super) fn view(
         "service": {"name": service.name, "environment": service.environment},
         "server": {
             "listen": server.listen.to_string(),
-            "operator": {"listen": server.operator_listen.map(|listen| listen.to_string())},
-            "admin_token": hidden(server.admin_token.as_ref()),
+            "operator": {
+                "listen": server.operator_listen.map(|listen| listen.to_string()),
+                "require_token_for_reads": server.require_token_for_reads,
+            },
+            "admin_token": server.admin_token.as_ref().map(|_| REDACTED),
+            "admin_tokens": server.admin_tokens.iter().map(token).collect::<Vec<_>>(),
+            "state_dir": server.state_dir,
             "drain": format_duration(server.drain),
         },
         "log": {"filter": log.filter, "format": log.format.map(|format| format.as_str())},
@@ -179,6 +184,13 @@ impl<'a> Cover<'a> {
     }
 }
 
+/// A token as it is shown: which of its two forms there is.
+pub(super) fn token(token: &TokenPlan) -> Value {
+    let [plain, hashed] = if token.hashed { [None, Some(REDACTED)] } else { [Some(REDACTED), None] };
+    let allow: Vec<_> = token.allow.iter().map(|verb| verb.as_str()).collect();
+    json!({"name": token.name, "token": plain, "token_sha256": hashed, "allow": allow})
+}
+
 /// A secret as it is shown: that there is one.
 fn hidden(secret: Option<&Secret>) -> Option<&'static str> {
     secret.map(|_| REDACTED)
@@ -213,6 +225,7 @@ fn checking(checking: &Checking) -> Value {
         "circuit": {
             "failure_threshold": circuit.failure_threshold,
             "recovery_timeout": format_duration(circuit.recovery_timeout),
+            "recovery_timeout_max": circuit.recovery_timeout_max.map(format_duration),
             "success_threshold": circuit.success_threshold,
             "half_open_interval": format_duration(circuit.half_open_interval),
         },

@@ -22,6 +22,7 @@ pub mod plan;
 pub mod rate;
 pub mod schema;
 pub mod secret;
+pub mod token;
 
 mod bound;
 mod decode;

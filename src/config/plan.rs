@@ -16,6 +16,7 @@ use super::effective::{self, View};
 use super::percent::Percent;
 use super::rate::Rate;
 use super::secret::Secret;
+use super::token::{Digest, Verb};
 use crate::health::{Policy, closed_set};
 
 /// Declares a struct whose fields only `config/` can set and everybody can read by a method of the same name.
@@ -119,10 +120,37 @@ plan! {
         listen: SocketAddr,
         /// A second listener, to which the operators' endpoints move.
         operator_listen: Option<SocketAddr>,
-        /// The token for what changes something; `None`: all of that answers 401.
-        admin_token: Option<Secret>,
+        /// The token that may do everything, called [`ADMIN`](super::token::ADMIN).
+        admin_token: Option<TokenPlan>,
+        /// Others; names and tokens of all are unique.
+        admin_tokens: Vec<TokenPlan>,
+        /// Whether the operators' endpoints want a token that may [`read`](Verb::Read); then there is one.
+        require_token_for_reads: bool,
+        /// A folder in which overrides survive a restart; `None`: they end with the agent.
+        state_dir: Option<PathBuf>,
         /// How long answers go on after SIGTERM.
         drain: Duration,
+    }
+}
+
+impl ServerPlan {
+    /// All tokens; without one, what changes something answers 401.
+    pub fn tokens(&self) -> impl Iterator<Item = &TokenPlan> {
+        self.admin_token.iter().chain(&self.admin_tokens)
+    }
+}
+
+plan! {
+    /// A bearer token.
+    TokenPlan {
+        /// Who has it.
+        name: String,
+        /// What it is known by.
+        digest: Digest,
+        /// Whether the configuration has its digest in its place.
+        hashed: bool,
+        /// What may be done with it; at least one thing.
+        allow: Vec<Verb>,
     }
 }
 

@@ -20,6 +20,7 @@ use super::percent::Percent;
 use super::plan::{Expected, LogFormat, OnFailure, RecordType, Role, SslMode, Verify};
 use super::rate::Rate;
 use super::schema::{Entry, NAME, one_of, or_switch};
+use super::token::Verb;
 use crate::health::backoff::Jitter;
 use crate::health::{Impact, Kind, Scope};
 
@@ -62,8 +63,14 @@ pub(super) struct RawServer {
     pub(super) listen: Option<String>,
     /// A second listener for operators.
     pub(super) operator: Option<RawOperator>,
-    /// The bearer token for what changes something; without one, all of that answers 401. Secret.
+    /// A bearer token that may do everything: the short form of one in `admin_tokens` that is called `admin`. At least 16
+    /// visible ASCII characters. Without any token, what changes something answers 401. Secret.
     pub(super) admin_token: Option<Secret>,
+    /// Bearer tokens, each with a name for the log, and what it may do; at most 100.
+    #[schemars(length(max = 100))]
+    pub(super) admin_tokens: Option<Vec<RawToken>>,
+    /// A folder in which overrides of circuits survive a restart of the agent; unset: they end with it.
+    pub(super) state_dir: Option<String>,
     /// How long answers go on after SIGTERM. The end comes a moment later, at worst eight seconds: `stopTimeout` of ECS
     /// has to leave them.
     pub(super) drain: Option<HumanDuration>,
@@ -75,6 +82,24 @@ pub(super) struct RawServer {
 pub(super) struct RawOperator {
     /// A second listener, to which the operators' endpoints move; another port than that of `listen`.
     pub(super) listen: Option<String>,
+    /// Whether the operators' endpoints answer only who has a token that may `read`, on whichever listener they are.
+    pub(super) require_token_for_reads: Option<bool>,
+}
+
+/// One of `admin_tokens`.
+#[derive(Debug, Default, Derive, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawToken {
+    /// Who has it: the `actor` of what is done with it. In the form of a dependency's name; unique.
+    #[schemars(regex(pattern = NAME))]
+    pub(super) name: Option<String>,
+    /// At least 16 visible ASCII characters. Secret.
+    pub(super) token: Option<Secret>,
+    /// In its place the SHA-256 of it, as 64 hexadecimal digits: `printf %s "$TOKEN" | sha256sum`. Secret.
+    pub(super) token_sha256: Option<Secret>,
+    /// What may be done with it: `open`, `close` and `reset` circuits, `check` dependencies, `read` what operators may.
+    #[schemars(length(min = 1))]
+    pub(super) allow: Option<Vec<Verb>>,
 }
 
 /// `log`
@@ -151,6 +176,8 @@ pub(super) struct RawCircuit {
     pub(super) failure_threshold: Option<u64>,
     /// How long it stays open, ±10 %.
     pub(super) recovery_timeout: Option<HumanDuration>,
+    /// Each failed trial doubles that, up to this; at least `recovery_timeout`. Unset: it does not grow.
+    pub(super) recovery_timeout_max: Option<HumanDuration>,
     /// So many successful trials in a row close it.
     #[schemars(range(min = 1, max = 1000))]
     pub(super) success_threshold: Option<u64>,
@@ -522,7 +549,7 @@ macro_rules! by_name {
     )+ };
 }
 
-by_name!(Kind, Impact, Scope, Jitter, LogFormat, SslMode, Role, Verify, RecordType, OnFailure);
+by_name!(Kind, Impact, Scope, Jitter, LogFormat, SslMode, Role, Verify, RecordType, OnFailure, Verb);
 
 struct Member<T>(PhantomData<T>, fn(&str) -> Option<T>, fn() -> String);
 

@@ -175,6 +175,12 @@ fn set_defaults(schema: &mut Value) {
         defaults[required] = Value::Null;
     }
     set_defaults_of(schema, "query", &defaults);
+    let (token, required) = validate::granted_token();
+    let mut defaults = effective::token(&token);
+    for field in [required, "token"] {
+        defaults[field] = Value::Null;
+    }
+    set_defaults_of(schema, "token", &defaults);
     let tls = TlsPlan { verify: Verify::Full, root_cert: None };
     set_defaults_of(schema, "tls", &effective::tls(Some(&tls)));
 }

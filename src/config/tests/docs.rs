@@ -14,7 +14,7 @@ use crate::config::decode::fields;
 use crate::config::env::{Sets, VARIABLES};
 use crate::config::raw::{RawChecking, RawDependency};
 use crate::config::schema::schema;
-use crate::config::validate::{granted, granted_query};
+use crate::config::validate::{granted, granted_query, granted_token};
 use crate::health::Kind;
 
 const PAGE: &str = "docs/configuration.md";
@@ -31,7 +31,11 @@ fn sections() -> Vec<(String, String)> {
     for section in schema["properties"].as_object().unwrap().keys().filter(|name| *name != "dependencies") {
         // `defaults` are the settings of checking, which every dependency has as well.
         let definition = if section == "defaults" { "checking" } else { section };
-        made.push((format!("fields of {section}"), Table::new(&schema).of(definition, |_| true)));
+        let mut table = Table::new(&schema);
+        if section == "server" {
+            table.required = vec![format!("admin_tokens[].{}", granted_token().1)];
+        }
+        made.push((format!("fields of {section}"), table.of(definition, |_| true)));
     }
     made.push(("fields of every dependency".to_owned(), Table::new(&schema).of("dependency", |_| true)));
     for kind in Kind::ALL {

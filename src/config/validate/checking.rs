@@ -46,8 +46,13 @@ pub(super) fn checking(raw: RawChecking, base: Option<&Checking>, at: &Cursor<'_
         circuit,
     } = raw;
     let RawRetry { attempts, initial, max, multiplier, jitter } = retry.unwrap_or_default();
-    let RawCircuit { failure_threshold, recovery_timeout, success_threshold, half_open_interval } =
-        circuit.unwrap_or_default();
+    let RawCircuit {
+        failure_threshold,
+        recovery_timeout,
+        recovery_timeout_max,
+        success_threshold,
+        half_open_interval,
+    } = circuit.unwrap_or_default();
 
     let duration = |field: &str, raw: Option<HumanDuration>, least, base: Option<Duration>| {
         resolve(&at_path(at, field), raw, base, |at, raw| at.duration(raw, least))
@@ -102,7 +107,9 @@ pub(super) fn checking(raw: RawChecking, base: Option<&Checking>, at: &Cursor<'_
                 LEAST_INTERVAL,
                 base.map(|b| b.circuit.recovery_timeout),
             ),
-            recovery_timeout_max: None,
+            recovery_timeout_max: recovery_timeout_max
+                .map(|raw| at_path(at, "circuit.recovery_timeout_max").duration(raw, LEAST_INTERVAL))
+                .or_else(|| base.and_then(|b| b.circuit.recovery_timeout_max)),
             success_threshold: count(
                 "circuit.success_threshold",
                 success_threshold,
@@ -117,8 +124,16 @@ pub(super) fn checking(raw: RawChecking, base: Option<&Checking>, at: &Cursor<'_
             ),
         },
     };
-    // One that was not set for this timeout gives way to it.
-    let effective = Checking { connect_timeout: checking.connect_timeout.min(checking.timeout), ..checking };
+    // What was not set for these gives way to them.
+    let grown = |most: Duration| most.max(checking.circuit.recovery_timeout);
+    let effective = Checking {
+        connect_timeout: checking.connect_timeout.min(checking.timeout),
+        circuit: circuit::Settings {
+            recovery_timeout_max: checking.circuit.recovery_timeout_max.map(grown),
+            ..checking.circuit
+        },
+        ..checking
+    };
     // A dependency that inherits something wrong would be told that it does not fit its own.
     if base.is_none() || !at.errors().any_within(&Path::of("defaults")) {
         consistent(&checking, at);
@@ -128,7 +143,7 @@ pub(super) fn checking(raw: RawChecking, base: Option<&Checking>, at: &Cursor<'_
 
 /// The rules between values.
 fn consistent(checking: &Checking, at: &Cursor<'_>) {
-    let Checking { timeout, connect_timeout, backoff, .. } = *checking;
+    let Checking { timeout, connect_timeout, backoff, circuit, .. } = *checking;
     let connect = at.key("connect_timeout");
     if connect_timeout > timeout && connect.explicit() {
         let what = format!(
@@ -140,6 +155,23 @@ fn consistent(checking: &Checking, at: &Cursor<'_>) {
             ConfigError::new(what)
                 .allowed("at most `timeout`")
                 .advice("shorten `connect_timeout` or lengthen `timeout`"),
+        );
+    }
+    let recovery = at.key("circuit");
+    let most = recovery.key("recovery_timeout_max");
+    if let Some(longest) = circuit.recovery_timeout_max
+        && longest < circuit.recovery_timeout
+        && most.explicit()
+    {
+        let what = format!(
+            "the longest recovery timeout, {}, is shorter than the first, {}",
+            most.shown(&format_duration(longest)),
+            recovery.key("recovery_timeout").shown(&format_duration(circuit.recovery_timeout)),
+        );
+        most.refuse(
+            ConfigError::new(what)
+                .allowed("at least `recovery_timeout`")
+                .advice("lengthen it, or shorten `recovery_timeout`"),
         );
     }
     let retry = at.key("retry");

@@ -9,17 +9,18 @@ mod dependency;
 mod kind;
 mod resolver;
 mod tls;
+mod tokens;
 
 pub(super) use checking::Checking;
 pub(super) use dependency::Resolved;
 pub(super) use kind::{granted, granted_query};
+pub(super) use tokens::granted_token;
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use cursor::Cursor;
 
-use super::Secret;
 use super::decode::decode;
 use super::effective;
 use super::errors::{ConfigError, Errors, similar};
@@ -27,7 +28,7 @@ use super::layers::Layers;
 use super::log_filter;
 use super::path::Path;
 use super::plan::{LogPlan, Plan, ServerPlan, ServicePlan};
-use super::raw::{Raw, RawLog, RawServer, RawService};
+use super::raw::{Raw, RawLog, RawOperator, RawServer, RawService};
 
 /// The plan of the merged layers. Valid if `errors` is empty afterwards.
 pub(super) fn validate(mut layers: Layers, errors: &Errors) -> Plan {
@@ -82,41 +83,37 @@ fn service(raw: RawService, at: &Cursor<'_>) -> ServicePlan {
 }
 
 fn server(raw: RawServer, at: &Cursor<'_>) -> ServerPlan {
-    let listen_at = at.key("listen");
-    let operator_at = at.key("operator").key("listen");
-    let listen = given(raw.listen, &listen_at).and_then(|text| socket(&text, &listen_at));
-    let operator =
-        raw.operator.and_then(|operator| operator.listen).and_then(|text| socket(&text, &operator_at));
+    let RawServer { listen, operator, admin_token, admin_tokens, state_dir, drain } = raw;
+    let RawOperator { listen: operator_listen, require_token_for_reads } = operator.unwrap_or_default();
+    let (listen_at, operator_at) = (at.key("listen"), at.key("operator"));
+    let listen = given(listen, &listen_at).and_then(|text| socket(&text, &listen_at));
+    let operator = operator_listen.and_then(|text| socket(&text, &operator_at.key("listen")));
     if let (Some(listen), Some(operator)) = (listen, operator)
         && collide(listen, operator)
     {
-        operator_at.refuse(
+        operator_at.key("listen").refuse(
             ConfigError::new("both listeners are on the same address and port")
                 .allowed("an address and port other than `server.listen`")
                 .advice("choose another port"),
         );
     }
+    let tokens = tokens::tokens(admin_token, admin_tokens.unwrap_or_default(), at);
+    let require = require_token_for_reads.unwrap_or(false);
+    if require {
+        tokens.one_may_read(&operator_at.key("require_token_for_reads"));
+    }
     let drain_at = at.key("drain");
     ServerPlan {
         listen: listen.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 0))),
         operator_listen: operator,
-        admin_token: raw.admin_token.filter(|token| !token.expose().is_empty()).map(|token| admin(token, at)),
-        drain: given(raw.drain, &drain_at)
+        admin_token: tokens.short,
+        admin_tokens: tokens.named,
+        require_token_for_reads: require,
+        state_dir: state_dir.filter(|path| !path.is_empty()).map(Into::into),
+        drain: given(drain, &drain_at)
             .map(|drain| drain_at.duration(drain, Duration::ZERO))
             .unwrap_or_default(),
     }
-}
-
-/// A token that cannot stand in a header could never be sent.
-fn admin(token: Secret, at: &Cursor<'_>) -> Secret {
-    if !token.expose().chars().all(|c| c.is_ascii_graphic()) {
-        at.key("admin_token").refuse(
-            ConfigError::new("the token (not shown) cannot be sent in a header")
-                .allowed("visible ASCII characters without spaces")
-                .advice("make another token"),
-        );
-    }
-    token
 }
 
 /// Port 0 is allowed: the system chooses one, which is what tests want.
