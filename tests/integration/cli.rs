@@ -230,7 +230,7 @@ async fn healthcheck_ends_whatever_answers() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn config_check_and_show_tell_what_holds_and_what_is_wrong() {
-    const MARK: &str = "hunter2-hunter2";
+    const MARK: &str = "hunter2-hunter2-hunter2";
     let config = Config::of(&json!({
         "server": {"admin_token": MARK},
         "defaults": {"interval": "7s"},
@@ -246,8 +246,12 @@ async fn config_check_and_show_tell_what_holds_and_what_is_wrong() {
     let shown = config.run(&["config", "show"]).await;
     assert_eq!(shown.code, Some(0), "{shown:?}");
     assert!(shown.stdout.contains("interval: 7s") && shown.stdout.contains("***"), "{shown:?}");
-    // What is shown can be used again, but for the secrets.
+    // What is shown can be used again, but for the secrets; a token that everybody can read is refused.
+    let shown_token = "admin_token: '***'";
+    assert!(shown.stdout.contains(shown_token), "{shown:?}");
     let again = Config::text(&shown.stdout);
+    assert_eq!(again.run(&["config", "check"]).await.code, Some(2), "{}", shown.stdout);
+    let again = Config::text(&shown.stdout.replace(shown_token, &format!("admin_token: {MARK}")));
     assert_eq!(again.run(&["config", "check"]).await.code, Some(0), "{}", shown.stdout);
 
     let env = Env::new().set("DATABASE_USER", "somebody");

@@ -330,7 +330,7 @@ fn the_rest_sets_its_fields() {
             ("CIRCUIT_RECOVERY_TIMEOUT", "8s"),
             ("CIRCUIT_SUCCESS_THRESHOLD", "9"),
             ("SICKBAY_OPERATOR_LISTEN", "127.0.0.1:8687"),
-            ("SICKBAY_ADMIN_TOKEN", "t"),
+            ("SICKBAY_ADMIN_TOKEN", "0123456789abcdef"),
             ("SICKBAY_LOG", "sickbay=debug"),
             ("SICKBAY_LOG_FORMAT", "text"),
             ("SICKBAY_DRAIN", "1s"),
@@ -343,7 +343,7 @@ fn the_rest_sets_its_fields() {
         "interval": "3s", "startup_interval": "1s", "timeout": "2s", "connect_timeout": "1s", "slow_after": "1s",
         "certificate_warning": "14d",
         "retry": {"attempts": 2, "initial": "5ms", "max": "6ms", "multiplier": 2, "jitter": "full"},
-        "circuit": {"failure_threshold": 7, "recovery_timeout": "8s", "success_threshold": 9, "half_open_interval": "2s"},
+        "circuit": {"failure_threshold": 7, "recovery_timeout": "8s", "recovery_timeout_max": null, "success_threshold": 9, "half_open_interval": "2s"},
     });
     assert_eq!(*defaults, expected);
     assert_eq!(plan.server().operator_listen().unwrap().port(), 8687);

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use super::*;
+use crate::config::token::{Digest, Verb};
 
 fn of_file(text: &str) -> Vec<String> {
     errors(&[text], &[]).iter().map(|error| without_origin(error)).collect()
@@ -390,4 +391,41 @@ fn a_bound_that_no_check_can_reach_is_warned_of_where_somebody_set_it() {
         ["x: `slow_after` is longer than `timeout`, so no check is ever slow: shorten it to less than 2s"]
     );
     assert_eq!(warned("timeout: 500ms"), [] as [&str; 0], "the default is nobody's mistake");
+}
+
+#[test]
+fn tokens_are_known_by_their_digests_and_may_do_all_where_nothing_is_said() {
+    let plan = plan(
+        &["server:
+  admin_token: 0123456789abcdef
+  operator: {require_token_for_reads: true}
+  admin_tokens:
+    - {name: on-call, token: on-call-0123456789, allow: [read, open, read]}
+    - {name: deploys, token_sha256: 2BB80D537B1DA3E38BD30361AA855686BDE0EACD7162FEF6A25FE97BF527A25B}"],
+        &[],
+    );
+    let tokens: Vec<_> = plan.server().tokens().collect();
+    let names: Vec<_> = tokens.iter().map(|token| token.name().as_str()).collect();
+    assert_eq!(names, ["admin", "on-call", "deploys"]);
+    assert_eq!(*tokens[0].digest(), Digest::of(b"0123456789abcdef"));
+    assert_eq!(*tokens[2].digest(), Digest::of(b"secret"));
+    assert_eq!(*tokens[1].allow(), [Verb::Open, Verb::Read]);
+    assert!([0, 2].iter().all(|n| tokens[*n].allow() == Verb::ALL));
+    assert!(*plan.server().require_token_for_reads());
+}
+
+#[test]
+fn a_longest_recovery_timeout_gives_way_where_it_was_not_set_for_the_first() {
+    let plan = plan(
+        &["defaults: {circuit: {recovery_timeout: 10s, recovery_timeout_max: 1m}}
+dependencies:
+  - {name: a, kind: tcp, impact: none, host: h, port: 1}
+  - {name: b, kind: tcp, impact: none, host: h, port: 1, circuit: {recovery_timeout: 5m}}
+  - {name: c, kind: tcp, impact: none, host: h, port: 1, circuit: {recovery_timeout_max: 10s}}"],
+        &[],
+    );
+    let longest = |name: &str| dependency(&plan, name).policy().circuit.recovery_timeout_max;
+    let seconds = |s| Some(Duration::from_secs(s));
+    assert_eq!([longest("a"), longest("b"), longest("c")], [seconds(60), seconds(300), seconds(10)]);
+    assert_eq!(super::plan(&[], &[]).dependencies()[0].policy().circuit.recovery_timeout_max, None);
 }

@@ -3,6 +3,8 @@
 use super::*;
 
 const MARK: &str = "hunter2";
+/// The SHA-256 of something.
+const OF_MARK: &str = "f52fbd32b2b3b86ff88ef6c490628285f482af15ddcb29541f94bcf526a3f6c7";
 
 /// Every field that is secret, holding the mark, and every other field that can take a text from a secret file.
 fn marked(files: &Files) -> String {
@@ -10,9 +12,15 @@ fn marked(files: &Files) -> String {
     let from_file = format!("\"${{file:{file}}}\"");
     let filter = files.add("filter", &format!("{MARK}=info"));
     let one = files.add("one", "1");
+    let verb = files.add("verb", "open");
     let duration = files.add("duration", "7s");
     format!(
-        "server: {{admin_token: {MARK}}}
+        "server:
+  admin_token: {MARK}-of-the-admin
+  admin_tokens:
+    - {{name: on-call, token: {MARK}-of-the-on-call}}
+    - {{name: file, token: \"x-of-the-file-${{file:{file}}}\", allow: [\"${{file:{verb}}}\"]}}
+    - {{name: hashed, token_sha256: {OF_MARK}}}
 log: {{filter: \"${{file:{filter}}}\"}}
 defaults: {{interval: \"${{file:{duration}}}\"}}
 dependencies:
@@ -41,13 +49,19 @@ fn what_is_shown_of_a_plan_holds_no_secret() {
     for dependency in plan.dependencies() {
         shown.push(format!("{:?}", dependency.policy()));
     }
+    shown.push(format!("{:?}", plan.server()));
     for text in shown {
-        assert!(!text.contains(MARK), "{text}");
+        assert!(!text.contains(MARK) && !text.contains(OF_MARK), "{text}");
     }
     let effective = plan.effective();
     let by_name = |name: &str| {
         effective["dependencies"].as_array().unwrap().iter().find(|d| d["name"] == name).unwrap().clone()
     };
+    let server = &effective["server"];
+    assert_eq!(server["admin_token"], "***");
+    let tokens = server["admin_tokens"].as_array().unwrap();
+    assert!(tokens[..2].iter().all(|it| it["token"] == "***" && it["token_sha256"].is_null()), "{server}");
+    assert_eq!((&tokens[1]["allow"][0], &tokens[2]["token_sha256"]), (&"***".into(), &"***".into()));
     assert_eq!(effective["defaults"]["interval"], "***");
     assert_eq!(by_name("redis")["port"], "***", "numbers from secret files, too");
     assert_eq!(by_name("redis")["interval"], "***", "and what inherits them");
@@ -101,6 +115,13 @@ fn no_error_shows_a_secret() {
         "server: {listen: F}",
         "server: {drain: F}",
         "server: {operator: {listen: F}}",
+        "server: {operator: {require_token_for_reads: F}}",
+        "server: {admin_tokens: F}",
+        "server: {admin_tokens: [F]}",
+        "server: {admin_tokens: [{name: F}]}",
+        "server: {admin_tokens: [{name: x, token: F}, {name: y, token: F}]}",
+        "server: {admin_tokens: [{name: x, token_sha256: F}]}",
+        "server: {admin_tokens: [{name: x, token: 0123456789abcdef, allow: [F]}]}",
         "log: {format: F}",
         "log: F",
         "defaults: {timeout: F}",
@@ -127,6 +148,11 @@ fn no_error_shows_a_secret() {
     for section in [
         "server:\n  admin_token:hunter2",
         "server: hunter2",
+        "server: {admin_tokens: hunter2}",
+        "server: {admin_tokens: [hunter2]}",
+        "server: {admin_tokens: [{name: x, token: [hunter2]}]}",
+        "server: {admin_tokens: [{name: x, token:hunter2}]}",
+        "server: {admin_tokens: [{name: x, token_sha256: {hunter2: 1}}]}",
         "dependencies:\n  admin_token:hunter2",
         "dependencies: [password:hunter2]",
         "dependencies:\n  - name: database\n      password:hunter2",
