@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use futures_util::future::BoxFuture;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
@@ -20,8 +21,8 @@ use super::supervisor::keep_running;
 use crate::clock::{self, Clock, Heartbeat};
 use crate::config::Plan;
 use crate::config::plan::DependencyPlan;
-use crate::health::{DependencyView, Failure, FailureKind, Phase, Record, Snapshot};
-use crate::http::{self, Pulses, State};
+use crate::health::{DependencyName, DependencyView, Failure, FailureKind, Order, Phase, Record, Snapshot};
+use crate::http::{self, NotDone, Pulses, State};
 use crate::net::Network;
 use crate::probe;
 
@@ -108,7 +109,7 @@ pub async fn run(plan: Plan) -> Result<Ended, StartError> {
     };
     let network = probe::network(&plan);
     let names = network.clone();
-    let state = State::new(&plan, clock, current, pulses, move || names.resolver().stats());
+    let state = State::new(&plan, clock, current, pulses, move || names.resolver().stats(), Arc::new(Nobody));
     let answers = state.clone();
     tokio::spawn(registry.run(move || answers.renew()));
     let connections = http::connections_max(limits::open_files(), listeners.len());
@@ -151,6 +152,15 @@ pub async fn run(plan: Plan) -> Result<Ended, StartError> {
     };
     tracing::info!("stopped");
     Ok(ended)
+}
+
+/// Carries no orders out.
+struct Nobody;
+
+impl http::Operations for Nobody {
+    fn carry_out(&self, _: &DependencyName, _: Order) -> BoxFuture<'static, Result<(), NotDone>> {
+        Box::pin(std::future::ready(Err(NotDone::Stopping)))
+    }
 }
 
 /// Listens, in the runtime that answers.

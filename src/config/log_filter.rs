@@ -9,18 +9,31 @@ use tracing_subscriber::filter::{LevelFilter, Targets};
 /// line. It is heard of where it is named, as in `info,h2=debug`.
 const QUIET: &str = "h2";
 
+/// Who did what by hand, and who tried. Whoever wants less of the rest still wants that; it is silenced, or told more of,
+/// where it is named, as in `warn,audit=off`.
+const AUDIT: &str = "audit";
+
 /// The levels in `info` or `sickbay=debug,warn`; `None` where the text is nothing of the kind.
 pub fn parse(text: &str) -> Option<Targets> {
     let words: Vec<&str> = text.split(',').map(str::trim).filter(|word| !word.is_empty()).collect();
     if words.is_empty() {
         // By itself an empty word would be every target, at every level.
-        return Some(Targets::new().with_default(LevelFilter::ERROR));
+        return Some(audited(Targets::new().with_default(LevelFilter::ERROR)));
     }
     let of_spans = words.iter().any(|word| word.contains('['));
     let targets: Targets = words.join(",").parse().ok().filter(|_| !of_spans)?;
     let named = targets.iter().any(|(target, _)| target.starts_with(QUIET));
     let silenced = targets.default_level().is_none_or(|level| level == LevelFilter::OFF);
-    Some(if named || silenced { targets } else { targets.with_target(QUIET, LevelFilter::ERROR) })
+    Some(audited(if named || silenced { targets } else { targets.with_target(QUIET, LevelFilter::ERROR) }))
+}
+
+/// With the audit, unless it is named.
+fn audited(targets: Targets) -> Targets {
+    if targets.iter().any(|(target, _)| target == AUDIT) {
+        return targets;
+    }
+    let level = targets.default_level().unwrap_or(LevelFilter::OFF).max(LevelFilter::INFO);
+    targets.with_target(AUDIT, level)
 }
 
 #[cfg(test)]
@@ -57,6 +70,19 @@ mod tests {
         for nothing in ["off", "sickbay=info"] {
             assert!(!parse(nothing).unwrap().would_enable("h2", &Level::ERROR), "{nothing}");
         }
+    }
+
+    #[test]
+    fn the_audit_is_heard_of_unless_it_is_named() {
+        let tells = |text: &str, level: Level| parse(text).unwrap().would_enable("audit", &level);
+        for unnamed in ["info", "warn", "error", "off", "", "sickbay=debug,warn", "sickbay=off"] {
+            assert!(tells(unnamed, Level::INFO) && !tells(unnamed, Level::DEBUG), "{unnamed}");
+        }
+        assert!(tells("debug", Level::DEBUG), "no less than the rest");
+        assert!(tells("warn,audit=debug", Level::DEBUG));
+        assert!(!tells("info,audit=warn", Level::INFO) && tells("info,audit=warn", Level::WARN));
+        assert!(!tells("info,audit=off", Level::ERROR));
+        assert!(!parse("warn").unwrap().would_enable("sickbay::http", &Level::INFO), "nothing else");
     }
 
     #[test]

@@ -106,7 +106,8 @@ pub(super) struct RawToken {
 #[derive(Debug, Default, Derive, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawLog {
-    /// A level, or levels by target: `sickbay=debug,warn`.
+    /// A level, or levels by target: `sickbay=debug,warn`. The audit is told of whatever it says, unless it names it:
+    /// `warn,audit=off`.
     pub(super) filter: Option<String>,
     /// How a line looks; unset: `text` on a terminal, else `json`.
     pub(super) format: Option<LogFormat>,

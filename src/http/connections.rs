@@ -6,6 +6,9 @@
 //! without an answer for longest leaves for the new one. So whoever calls is let in, however many others only
 //! sit there, and a health question is answered long before it could become the oldest.
 //!
+//! What an operator ordered can take longer than that. While we owe the answer to a request that was authorised, its
+//! connection counts as one that was just answered; it leaves for another only where all others are such, too.
+//!
 //! In HTTP/2 a client can have us write whenever it likes, by a `PING` or one more request, and take nothing of what
 //! it asked for before. So there the measure is when last all of its answers were taken.
 
@@ -102,7 +105,7 @@ impl Connections {
     pub(super) fn close_silent(&mut self) {
         let counts = &self.counts;
         self.places.retain(|_, place| {
-            let silent = place.written.ago() > SILENCE_MAX;
+            let silent = !place.written.owes() && place.written.ago() > SILENCE_MAX;
             if silent {
                 place.task.abort();
                 counts.silent.add();
@@ -111,9 +114,11 @@ impl Connections {
         });
     }
 
-    /// Closes the one that has been without an answer for longest; `false` where there is none.
+    /// Closes the one that has been without an answer for longest, of those to which none is owed as long as there are
+    /// such; `false` where there is none.
     pub(super) fn close_oldest(&mut self) -> bool {
-        let oldest = self.places.iter().min_by_key(|(_, place)| place.written.micros());
+        let oldest =
+            self.places.iter().min_by_key(|(_, place)| (place.written.owes(), place.written.micros()));
         let Some(oldest) = oldest.map(|(id, _)| *id).and_then(|id| self.places.remove(&id)) else {
             return false;
         };
@@ -138,6 +143,19 @@ struct Moment {
     http_2: AtomicBool,
     /// Answers of HTTP/2 of which there is still something here.
     untaken: AtomicUsize,
+    /// Answers that take as long as they take.
+    owed: AtomicUsize,
+}
+
+/// As long as it is there, an answer is owed to the connection. When it goes is a moment that counts.
+#[derive(Debug)]
+pub(super) struct Owed(Written);
+
+impl Drop for Owed {
+    fn drop(&mut self) {
+        self.0.note();
+        self.0.moment.owed.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Written {
@@ -154,6 +172,16 @@ impl Written {
     pub(super) fn answer(&self, body: Bytes) -> Bytes {
         self.moment.untaken.fetch_add(1, Ordering::Relaxed);
         Bytes::from_owner(Untaken { body, written: self.clone() })
+    }
+
+    /// An answer is on its way, and is not waited for in vain.
+    pub(super) fn owe(&self) -> Owed {
+        self.moment.owed.fetch_add(1, Ordering::Relaxed);
+        Owed(self.clone())
+    }
+
+    fn owes(&self) -> bool {
+        self.moment.owed.load(Ordering::Relaxed) > 0
     }
 
     /// Bytes were written, whatever they are.
@@ -483,6 +511,47 @@ mod tests {
             assert!(reading.as_mut().now_or_never().is_none());
             assert_eq!(read.load(Ordering::Relaxed), turn * READ_PER_TURN);
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn to_whom_an_answer_is_owed_stays_and_is_silent_only_from_then_on() {
+        let mut connections = at_most(2);
+        let (owing, owed) = tokio::sync::oneshot::channel();
+        let (_ours, theirs) = duplex(16);
+        let serve = |stream: Watched<DuplexStream>| {
+            owing.send(stream.written().owe()).unwrap();
+            std::future::pending()
+        };
+        connections.add(theirs, serve).await;
+        let owed = owed.await.unwrap();
+        pass(2 * SILENCE_MAX).await;
+        connections.close_silent();
+        let mut second = client(&mut connections).await;
+        let _third = client(&mut connections).await;
+        assert!(ask(&mut second).await.is_err(), "the second is younger, and leaves");
+        assert_eq!(connections.places.len(), 2);
+        drop(owed);
+        pass(SILENCE_MAX).await;
+        connections.close_silent();
+        assert_eq!(connections.places.len(), 2, "it was answered just then");
+        pass(Duration::from_millis(1)).await;
+        connections.close_silent();
+        assert_eq!(connections.places.len(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_leaves_also_where_an_answer_is_owed_to_all() {
+        let mut connections = at_most(1);
+        let (_ours, theirs) = duplex(16);
+        connections
+            .add(theirs, |stream: Watched<DuplexStream>| async move {
+                let _owed = stream.written().owe();
+                std::future::pending().await
+            })
+            .await;
+        tokio::task::yield_now().await;
+        let mut next = client(&mut connections).await;
+        assert_eq!(ask(&mut next).await.unwrap(), b'?');
     }
 
     #[tokio::test(start_paused = true)]

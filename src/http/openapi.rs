@@ -12,6 +12,7 @@ use schemars::{JsonSchema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
 use super::answers::Question;
+use super::orders::Action;
 use super::query::{LIMIT, LIMITS};
 use super::routes::{Audience, Endpoint, NAME, PATHS};
 use super::wire;
@@ -39,8 +40,9 @@ fn write() -> Value {
             "title": "Sickbay",
             "version": crate::version::VERSION,
             "summary": "What a health and diagnostics sidecar answers",
-            "description": "Every answer comes from memory: no request makes a check or waits for one. \
-                            `GET` and `HEAD` are answered everywhere, any other method with 405 and `Allow`.",
+            "description": "What is read comes from memory: no `GET` makes a check or waits for one. `GET` and `HEAD` \
+                            read, and change nothing; `POST` is for what changes something, and wants a token. Any \
+                            other method is answered with 405 and `Allow`.",
             "license": {"name": "Apache 2.0", "identifier": "Apache-2.0"},
         },
         "servers": [{"url": "/", "description": "The agent that is asked"}],
@@ -51,6 +53,12 @@ fn write() -> Value {
         ],
         "paths": paths,
         "components": {
+            "securitySchemes": {
+                BEARER: {
+                    "type": "http", "scheme": "bearer",
+                    "description": "A token of `server.admin_token` or `server.admin_tokens` that is allowed this.",
+                },
+            },
             "schemas": generator.take_definitions(true),
             "parameters": {
                 "CorrelationId": {
@@ -66,7 +74,7 @@ fn write() -> Value {
             },
             "responses": {
                 "Refused": {
-                    "description": "A request that no endpoint takes: 400 no path or a broken body, 405 another method than GET and HEAD, 413 a body that is too long, 503 too much of long answers that nobody takes, 505 HTTP/2 and no health question. What is no HTTP at all, or has too long a head, is answered 400 or 431 without a body.",
+                    "description": "A request that no endpoint takes: 400 no path or a broken body, 405 a method that is not answered there, 413 a body that is too long, 503 too much of long answers that nobody takes, 505 HTTP/2 and no health question. What is no HTTP at all, or has too long a head, is answered 400 or 431 without a body.",
                     "headers": headers(),
                     "content": error,
                 },
@@ -86,14 +94,30 @@ fn headers() -> Value {
     json!({"x-correlation-id": {"$ref": "#/components/headers/CorrelationId"}})
 }
 
+/// The headers of an answer of this code.
+fn headers_of(code: u16) -> Value {
+    let mut headers = headers();
+    if let Some((name, about)) = match code {
+        401 => Some(("WWW-Authenticate", "`Bearer`.")),
+        429 => Some(("Retry-After", "Seconds until the next bad token is looked at.")),
+        _ => None,
+    } {
+        headers[name] = json!({"description": about, "required": true, "schema": {"type": "string"}});
+    }
+    headers
+}
+
+/// What the security scheme is called.
+const BEARER: &str = "bearer";
+
 /// What is at a path, by each method.
 fn at(path: &str, endpoint: Endpoint, generator: &mut SchemaGenerator) -> Value {
-    let Operation { summary, parameters, answers } = operation(endpoint, generator);
+    let Operation { summary, parameters, body, answers } = operation(endpoint, generator);
     let by = |method: &str, with_body: bool| {
         let mut responses: Map<String, Value> = answers
             .iter()
             .map(|Answer { code, description, content }| {
-                let mut response = json!({"description": description, "headers": headers()});
+                let mut response = json!({"description": description, "headers": headers_of(*code)});
                 if with_body {
                     response["content"] = content.clone();
                 }
@@ -103,21 +127,35 @@ fn at(path: &str, endpoint: Endpoint, generator: &mut SchemaGenerator) -> Value 
         responses.insert("default".into(), json!({"$ref": "#/components/responses/Refused"}));
         let mut all = vec![json!({"$ref": "#/components/parameters/CorrelationId"})];
         all.extend(parameters.iter().cloned());
-        json!({
+        let mut described = json!({
             "operationId": format!("{method}{}", path.replace(['/', '.'], "_").replace(['{', '}'], "")),
             "summary": summary,
             "tags": [tag(endpoint.audience())],
             "parameters": all,
             "responses": responses,
-        })
+        });
+        if let Some(body) = &body {
+            described["requestBody"] = body.clone();
+        }
+        match (endpoint, endpoint.audience()) {
+            (Endpoint::Order(_), _) => described["security"] = json!([{BEARER: []}]),
+            (_, Audience::Operators) => described["security"] = json!([{}, {BEARER: []}]),
+            (_, Audience::Everybody) => (),
+        }
+        described
     };
-    json!({"get": by("get", true), "head": by("head", false)})
+    match endpoint {
+        Endpoint::Order(_) => json!({"post": by("post", true)}),
+        _ => json!({"get": by("get", true), "head": by("head", false)}),
+    }
 }
 
 /// What an endpoint takes and answers.
 struct Operation {
     summary: &'static str,
     parameters: Vec<Value>,
+    /// The body that is taken, where one is.
+    body: Option<Value>,
     answers: Vec<Answer>,
 }
 
@@ -159,20 +197,81 @@ fn operation(endpoint: Endpoint, generator: &mut SchemaGenerator) -> Operation {
             ),
         ],
         Endpoint::OpenApi => vec![answer::<Map<String, Value>>(200, "OpenAPI 3.1", generator)],
-    };
-    let names_a_dependency = matches!(endpoint, Endpoint::Dependency | Endpoint::Circuit | Endpoint::History);
-    let missing = names_a_dependency.then(|| {
-        answer::<wire::ErrorBody<'_>>(
-            404,
-            "There is no dependency of this name; the message lists those there are",
+        Endpoint::Order(Action::Check) => vec![answer::<wire::Report<'_>>(
+            200,
+            "The check was made, whatever came of it: the dependency after it",
             generator,
-        )
-    });
+        )],
+        Endpoint::Order(Action::Open | Action::Close | Action::Reset) => {
+            vec![answer::<wire::NamedCircuit<'_>>(200, "It is done: the circuit after it", generator)]
+        }
+    };
+    let mut refused = |(code, description)| answer::<wire::ErrorBody<'_>>(code, description, generator);
+    let missing = match endpoint {
+        Endpoint::Dependency | Endpoint::Circuit | Endpoint::History => {
+            Some("There is no dependency of this name; the message lists those there are")
+        }
+        Endpoint::Order(_) => {
+            Some("There is no dependency of this name (the message lists those there are), or it is disabled")
+        }
+        Endpoint::Short(_)
+        | Endpoint::Detailed
+        | Endpoint::Config
+        | Endpoint::Circuits
+        | Endpoint::OpenApi => None,
+    };
+    let of_the_name = missing.map(|description| refused((404, description)));
+    let of_the_token = match endpoint {
+        Endpoint::Order(_) => &[
+            (401, "No token is configured, none was sent, or one that is not known"),
+            (403, "The token is good, and not for this"),
+            (429, "Too many bad tokens came from this address"),
+        ],
+        _ if endpoint.audience() == Audience::Operators => &[
+            (401, "`server.operator.require_token_for_reads` is set, and no token that is known was sent"),
+            (403, "It is set, and the token is not for reads"),
+            (429, "It is set, and too many bad tokens came from this address"),
+        ],
+        _ => &[][..],
+    };
+    let of_the_token = of_the_token.iter().copied().map(&mut refused).collect::<Vec<_>>();
+    let of_the_order = match endpoint {
+        Endpoint::Order(action) => of_an_order(action).into_iter().map(&mut refused).collect(),
+        _ => Vec::new(),
+    };
+    let answers = answers.into_iter().chain(of_the_name).chain(of_the_token).chain(of_the_order);
     Operation {
         summary: summary(endpoint),
         parameters: parameters(endpoint),
-        answers: answers.into_iter().chain(missing).collect(),
+        body: match endpoint {
+            Endpoint::Order(action) => Some(body(action)),
+            _ => None,
+        },
+        answers: answers.collect(),
     }
+}
+
+/// What an order can be refused for, but for the token and the name.
+fn of_an_order(action: Action) -> Vec<(u16, &'static str)> {
+    let mut refused = vec![
+        (400, "The body is not as it should be; the message says what is allowed"),
+        (413, "The body is longer than 4 KiB"),
+        (415, "The body is not said to be JSON"),
+        (503, "The agent is being stopped"),
+    ];
+    if action == Action::Check {
+        refused.push((409, "The circuit is held open, so no check is made"));
+        refused.push((500, "The check was lost: it panicked, or hung beyond its timeout"));
+    }
+    refused
+}
+
+fn body(action: Action) -> Value {
+    json!({
+        "required": action.holds(),
+        "description": if action.holds() { "At most 4 KiB." } else { "At most 4 KiB; it may be empty." },
+        "content": {"application/json": {"schema": wire::order_schema(action)}},
+    })
 }
 
 fn summary(endpoint: Endpoint) -> &'static str {
@@ -189,13 +288,17 @@ fn summary(endpoint: Endpoint) -> &'static str {
         Endpoint::Circuit => "One circuit",
         Endpoint::History => "Recent checks; failures are kept longest",
         Endpoint::OpenApi => "This document",
+        Endpoint::Order(Action::Open) => "Hold a circuit open: no checks, and `down`",
+        Endpoint::Order(Action::Close) => "Hold a circuit closed: checks go on, and `degraded` at worst",
+        Endpoint::Order(Action::Reset) => "End an override, and forget what happened in a row",
+        Endpoint::Order(Action::Check) => "Make a check now, and wait for its result",
     }
 }
 
 fn parameters(endpoint: Endpoint) -> Vec<Value> {
     let name = json!({"type": "string", "pattern": "^[a-z][a-z0-9_-]{0,62}$"});
     match endpoint {
-        Endpoint::Dependency | Endpoint::Circuit => vec![json!({
+        Endpoint::Dependency | Endpoint::Circuit | Endpoint::Order(_) => vec![json!({
             "name": NAME.trim_matches(['{', '}']), "in": "path", "required": true,
             "description": "The dependency's name.", "schema": name,
         })],

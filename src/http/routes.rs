@@ -1,4 +1,4 @@
-//! The routes: which path answers what, to whom. [`PATHS`] is the table; `GET` and `HEAD` are the methods.
+//! The routes: which path answers what, to whom. [`PATHS`] is the table; `GET` and `HEAD` read, and `POST` is for orders.
 
 use std::mem;
 
@@ -8,11 +8,12 @@ use hyper::{HeaderMap, Method, Request, Response, StatusCode};
 use warp::Filter;
 
 use super::answers::{Question, Short};
+use super::orders::{Action, Caller};
 use super::query::HistoryQuery;
 use super::room::WAITING_MAX;
 use super::service::BODY_MAX;
-use super::state::State;
-use super::{correlation, openapi, wire};
+use super::state::{Configured, State};
+use super::{correlation, openapi, orders, wire};
 use crate::health::Snapshot;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -47,6 +48,8 @@ pub(super) enum Endpoint {
     History,
     /// What describes all of this.
     OpenApi,
+    /// Something that is to be done.
+    Order(Action),
 }
 
 /// The place in a path where a dependency's name stands.
@@ -66,6 +69,10 @@ pub(super) const PATHS: &[(&str, Endpoint)] = &[
     ("/health/config", Endpoint::Config),
     ("/circuits", Endpoint::Circuits),
     ("/circuits/{name}", Endpoint::Circuit),
+    ("/circuits/{name}/open", Endpoint::Order(Action::Open)),
+    ("/circuits/{name}/close", Endpoint::Order(Action::Close)),
+    ("/circuits/{name}/reset", Endpoint::Order(Action::Reset)),
+    ("/checks/{name}", Endpoint::Order(Action::Check)),
     ("/history", Endpoint::History),
     ("/openapi.json", Endpoint::OpenApi),
 ];
@@ -89,7 +96,18 @@ impl Endpoint {
             | Self::Circuits
             | Self::Circuit
             | Self::History
-            | Self::OpenApi => Audience::Operators,
+            | Self::OpenApi
+            | Self::Order(_) => Audience::Operators,
+        }
+    }
+
+    /// Whether it answers this method; else which it does, and why no other.
+    fn takes(self, method: &Method) -> Result<(), (&'static str, &'static str)> {
+        match self {
+            Self::Order(_) if *method == Method::POST => Ok(()),
+            Self::Order(_) => Err(("POST", "only POST is answered here; nothing else changes anything")),
+            _ if is_read(method) => Ok(()),
+            _ => Err(("GET, HEAD", "only GET and HEAD are answered here")),
         }
     }
 }
@@ -97,9 +115,11 @@ impl Endpoint {
 /// What is at a path, with the name in it; the name is empty where the path has none.
 fn find(path: &str) -> Option<(Endpoint, &str)> {
     PATHS.iter().find_map(|(pattern, endpoint)| {
-        let name = match pattern.strip_suffix(NAME) {
+        let name = match pattern.split_once(NAME) {
             None => (path == *pattern).then_some("")?,
-            Some(prefix) => path.strip_prefix(prefix).filter(|name| is_segment(name))?,
+            Some((before, after)) => {
+                path.strip_prefix(before)?.strip_suffix(after).filter(|name| is_segment(name))?
+            }
         };
         Some((*endpoint, name))
     })
@@ -115,23 +135,41 @@ pub(super) fn routes(
     serves: Serves,
 ) -> impl Filter<Extract = (Response<Bytes>,), Error = std::convert::Infallible> + Clone {
     let query = warp::query::raw().or(warp::any().map(String::new)).unify();
-    warp::method().and(warp::path::full()).and(query).and(warp::header::headers_cloned()).map(
-        move |method: Method, path: warp::path::FullPath, query: String, headers: HeaderMap| {
-            let id = correlation::id(&headers);
-            let asked = Asked { method: &method, path: path.as_str(), query: &query, id: &id };
-            let response = answer(&state, serves, &asked);
-            log(&method, path.as_str(), response.status(), &id);
-            finished(response, id)
+    let request = warp::method().and(warp::path::full()).and(query).and(warp::header::headers_cloned());
+    request.and(warp::ext::optional()).then(
+        move |method: Method,
+              path: warp::path::FullPath,
+              query: String,
+              headers: HeaderMap,
+              caller: Option<Caller>| {
+            let state = state.clone();
+            async move {
+                let id = correlation::id(&headers);
+                let path = path.as_str();
+                let response = match &caller {
+                    Some(caller) => {
+                        let (method, headers) = (&method, &headers);
+                        let asked = Asked { method, path, query: &query, headers, caller, id: &id };
+                        answer(&state, serves, &asked).await
+                    }
+                    // warp cannot know that every request comes by a connection.
+                    None => error(StatusCode::BAD_REQUEST, "bad_request", "nobody asks", &id),
+                };
+                log(&method, path, response.status(), &id);
+                finished(response, id)
+            }
         },
     )
 }
 
 /// A request, as far as an answer depends on it.
-struct Asked<'a> {
+pub(super) struct Asked<'a> {
     method: &'a Method,
     path: &'a str,
     query: &'a str,
-    id: &'a HeaderValue,
+    pub(super) headers: &'a HeaderMap,
+    pub(super) caller: &'a Caller,
+    pub(super) id: &'a HeaderValue,
 }
 
 /// The health question that this asks, where it is one. It has an answer on every listener.
@@ -144,7 +182,12 @@ pub(super) fn question(method: &Method, path: &str) -> Option<Question> {
 
 /// Whether the answer at this path may be long: it grows with the number of dependencies, and is made for whoever asks.
 pub(super) fn may_be_long(path: &str) -> bool {
-    !matches!(find(path), None | Some((Endpoint::Short(_), _)))
+    !matches!(find(path), None | Some((Endpoint::Short(_) | Endpoint::Order(_), _)))
+}
+
+/// Whether this is an order. Its body is looked at.
+pub(super) fn is_order(method: &Method, path: &str) -> bool {
+    matches!(find(path), Some((endpoint @ Endpoint::Order(_), _)) if endpoint.takes(method).is_ok())
 }
 
 /// A short answer, made in the memory of the request's headers.
@@ -253,7 +296,7 @@ fn is_read(method: &Method) -> bool {
     matches!(*method, Method::GET | Method::HEAD)
 }
 
-fn answer(state: &State, serves: Serves, asked: &Asked<'_>) -> Response<Bytes> {
+async fn answer(state: &State, serves: Serves, asked: &Asked<'_>) -> Response<Bytes> {
     let served = |(endpoint, _): &(Endpoint, &str)| match serves {
         Serves::Everything => true,
         Serves::Everybody => endpoint.audience() == Audience::Everybody,
@@ -266,17 +309,26 @@ fn answer(state: &State, serves: Serves, asked: &Asked<'_>) -> Response<Bytes> {
         };
         return error(StatusCode::NOT_FOUND, "not_found", message, asked.id);
     };
-    if !is_read(asked.method) {
-        let message = "only GET and HEAD are answered here";
+    if let Err((allowed, message)) = endpoint.takes(asked.method) {
         let mut response = error(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message, asked.id);
-        response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+        response.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
         return response;
+    }
+    let configured = state.configured();
+    let reads_of_operators =
+        endpoint.audience() == Audience::Operators && !matches!(endpoint, Endpoint::Order(_));
+    if reads_of_operators && let Err(refused) = orders::may_read(state, &configured, asked) {
+        return refused;
     }
     // One snapshot and one moment for all of an answer: its parts must not contradict each other.
     let (snapshot, now) = (state.snapshot(), state.now());
+    let unknown = || {
+        let (code, message) = unknown_dependency(&snapshot);
+        error(StatusCode::NOT_FOUND, code, &message, asked.id)
+    };
     let one = |answer: &dyn Fn(usize) -> Response<Bytes>| match snapshot.get(name) {
         Some((index, _)) => answer(index),
-        None => unknown_dependency(&snapshot, asked.id),
+        None => unknown(),
     };
     match endpoint {
         Endpoint::Short(question) => {
@@ -284,37 +336,44 @@ fn answer(state: &State, serves: Serves, asked: &Asked<'_>) -> Response<Bytes> {
             respond(code, content_type(question), body)
         }
         Endpoint::Detailed => {
-            let (service, environment) = (state.service(), state.environment());
+            let Configured { service, environment, .. } = &*configured;
             let (live, names, server) = (state.live(), state.names(), wire::Server::new(state.all_counts()));
             ok(&wire::Detailed::new(&snapshot, service, environment, &live, names, server, now))
         }
         Endpoint::Dependency => one(&|index| ok(&wire::Dependency::new(&snapshot, index, now))),
-        Endpoint::Config => respond(StatusCode::OK, JSON, state.config()),
+        Endpoint::Config => respond(StatusCode::OK, JSON, configured.config.clone()),
         Endpoint::Circuits => ok(&wire::Circuits::new(&snapshot, now)),
         Endpoint::Circuit => one(&|index| ok(&wire::NamedCircuit::new(&snapshot.dependencies[index], now))),
         Endpoint::History => match HistoryQuery::parse(asked.query) {
             Err(message) => error(StatusCode::BAD_REQUEST, "bad_request", &message, asked.id),
             Ok(query) => match query.dependency.as_deref().map(|name| snapshot.get(name)) {
-                Some(None) => unknown_dependency(&snapshot, asked.id),
+                Some(None) => unknown(),
                 Some(Some((index, _))) => ok(&wire::History::new(&snapshot, Some(index), query.limit, now)),
                 None => ok(&wire::History::new(&snapshot, None, query.limit, now)),
             },
         },
         Endpoint::OpenApi => respond(StatusCode::OK, JSON, openapi::document()),
+        Endpoint::Order(action) => orders::answer(state, action, name, asked).await,
     }
 }
 
-fn ok(body: &impl serde::Serialize) -> Response<Bytes> {
+pub(super) fn ok(body: &impl serde::Serialize) -> Response<Bytes> {
     respond(StatusCode::OK, JSON, wire::to_bytes(body))
 }
 
-fn unknown_dependency(snapshot: &Snapshot, id: &HeaderValue) -> Response<Bytes> {
+/// What is told of a name that is none: a code and a message.
+pub(super) fn unknown_dependency(snapshot: &Snapshot) -> (&'static str, String) {
     let names: Vec<&str> = snapshot.dependencies.iter().map(|view| view.policy.name.as_str()).collect();
     let message = format!("there is no dependency of this name; there are: {}", names.join(", "));
-    error(StatusCode::NOT_FOUND, "unknown_dependency", &message, id)
+    ("unknown_dependency", message)
 }
 
-fn error(code: StatusCode, name: &'static str, message: &str, id: &HeaderValue) -> Response<Bytes> {
+pub(super) fn error(
+    code: StatusCode,
+    name: &'static str,
+    message: &str,
+    id: &HeaderValue,
+) -> Response<Bytes> {
     let correlation_id = id.to_str().unwrap_or_default();
     respond(code, JSON, wire::to_bytes(&wire::ErrorBody::new(name, message, correlation_id)))
 }

@@ -16,6 +16,7 @@ use socket2::SockRef;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use super::audit;
 use super::connections::{Connections, Watched};
 use super::counts::Lately;
 use super::routes::{Serves, routes};
@@ -79,7 +80,7 @@ pub async fn serve(
     let mut lately = Lately::new(&listener, Arc::clone(&counts));
     let mut connections = Connections::new(state.clock(), connections_max, Arc::clone(&counts));
     let routed = TowerToHyperService::new(warp::service(routes(state.clone(), serves)));
-    let front = Front::new(state, routed, counts);
+    let front = Front::new(state.clone(), routed, counts);
     let http = protocols();
     let graceful = GracefulShutdown::new();
     let mut tick = tokio::time::interval(TICK);
@@ -90,13 +91,14 @@ pub async fn serve(
                 heartbeat.beat();
                 connections.close_silent();
                 lately.tell();
+                audit::untold(state.throttle().untold());
                 continue;
             }
             () = connections.ended() => continue,
             accepted = listener.accept() => accepted,
         };
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
             Err(error) => {
                 if out_of_room(&error) {
                     lately.out_of_room = Some(error);
@@ -116,7 +118,7 @@ pub async fn serve(
             tracing::debug!("an accepted socket: {error}");
         }
         let serve = |stream: Watched<_>| {
-            let client = front.to(stream.written());
+            let client = front.to(stream.written(), peer);
             let connection = http.serve_connection(TokioIo::new(stream), client).into_owned();
             let connection = graceful.watch(connection);
             async move {

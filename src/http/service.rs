@@ -8,18 +8,21 @@
 //! before it has taken any: so an answer must be no more than bytes that are there anyway.
 
 use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures_util::future::{BoxFuture, Either, FutureExt, Ready, ready};
 use http_body_util::{BodyExt, Collected, Empty, LengthLimitError, Limited};
 use hyper::body::{Body, Incoming};
-use hyper::header::CONTENT_LENGTH;
+use hyper::header::{CONNECTION, CONTENT_LENGTH, HeaderValue};
+use hyper::http::request;
 use hyper::service::Service;
-use hyper::{Method, Request, Response, Uri, Version};
+use hyper::{Method, Request, Response, Version};
 
 use super::connections::Written;
 use super::counts::Counts;
+use super::orders::{self, BodyFault, Caller};
 use super::room::{Outgoing, Room};
 use super::routes::{self, Refusal};
 use super::state::State;
@@ -43,6 +46,7 @@ pub(super) struct Front<R> {
 pub(super) struct Client<R> {
     front: Front<R>,
     written: Written,
+    peer: SocketAddr,
 }
 
 impl<R, B> Front<R>
@@ -56,9 +60,9 @@ where
         Self { state, routed, turns: Turns::default(), room: Room::default(), counts }
     }
 
-    /// For the requests of the connection that this is written to.
-    pub(super) fn to(&self, written: Written) -> Client<R> {
-        Client { front: self.clone(), written }
+    /// For the requests of the connection that this is written to, and that comes from there.
+    pub(super) fn to(&self, written: Written, peer: SocketAddr) -> Client<R> {
+        Client { front: self.clone(), written, peer }
     }
 
     /// The answer over HTTP/1 to a health question that has no body.
@@ -90,50 +94,77 @@ where
     }
 
     /// The answer of the routes, once the request is there as a whole and it is its turn.
-    async fn answer(self, request: Request<Incoming>) -> Response<Outgoing> {
-        let (head, body) = request.into_parts();
-        let refuse = |refusal| routes::refuse(refusal, &head.method, head.uri.path(), &head.headers);
-        let body = match read(&head.uri, body).await {
-            Ok(body) => body,
-            Err(refusal) => return refuse(refusal).map(Outgoing::from),
-        };
+    async fn answer(
+        self,
+        request: Request<Incoming>,
+        written: Written,
+        peer: SocketAddr,
+    ) -> Response<Outgoing> {
+        let (mut head, body) = request.into_parts();
+        // `CONNECT x:80`, but also `GET x:80`: warp's filters cannot stand a target without a path.
+        if head.uri.path_and_query().is_none() {
+            return refuse(Refusal::NoPath, &head).map(Outgoing::from);
+        }
+        let is_order = routes::is_order(&head.method, head.uri.path());
+        let body = read(body, if is_order { orders::BODY_MAX } else { 0 }).await;
+        // Of an order other things are judged before its body.
+        let fault = body.as_ref().err().copied();
+        match fault {
+            Some(BodyFault::TooLong) if !is_order => {
+                return refuse(Refusal::BodyTooLong, &head).map(Outgoing::from);
+            }
+            Some(BodyFault::Broken) if !is_order => {
+                return refuse(Refusal::BodyBroken, &head).map(Outgoing::from);
+            }
+            _ => (),
+        }
         if routes::may_be_long(head.uri.path()) {
             self.turns.next().await;
             if self.room.is_full() {
                 self.counts.overloaded.add();
-                return refuse(Refusal::NoRoom).map(Outgoing::from);
+                return refuse(Refusal::NoRoom, &head).map(Outgoing::from);
             }
         }
-        let Ok(answer) = self.routed.call(Request::from_parts(head, body)).await;
-        let (head, body) = answer.into_parts();
+        head.extensions.insert(Caller { peer, written, body });
+        let Ok(answer) = self.routed.call(Request::from_parts(head, Empty::new())).await;
+        let (mut head, body) = answer.into_parts();
+        // The rest of a body that was not read could be taken for the next request.
+        if fault.is_some() {
+            head.headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
         // It is there as a whole, so it neither waits nor fails.
         let body = body.collect().await.map(Collected::to_bytes).unwrap_or_default();
         Response::from_parts(head, self.room.hold(body))
     }
 }
 
-/// Reads the body of a request to its end, for the routes. None of them wants it yet, so nothing of it is kept; for one
-/// that does it is collected here.
-async fn read(target: &Uri, body: Incoming) -> Result<Empty<Bytes>, Refusal> {
-    // `CONNECT x:80`, but also `GET x:80`: warp's filters cannot stand a target without a path.
-    if target.path_and_query().is_none() {
-        return Err(Refusal::NoPath);
-    }
+fn refuse(refusal: Refusal, head: &request::Parts) -> Response<Bytes> {
+    routes::refuse(refusal, &head.method, head.uri.path(), &head.headers)
+}
+
+/// Reads the body of a request to its end, and keeps as much of it as shows that it is longer than `wanted`.
+async fn read(body: Incoming, wanted: usize) -> Result<Bytes, BodyFault> {
     // What says that it is too long need not be sent.
     if body.size_hint().lower() > BODY_MAX as u64 {
-        return Err(Refusal::BodyTooLong);
+        return Err(BodyFault::TooLong);
     }
     let mut body = Limited::new(body, BODY_MAX);
+    let mut kept = BytesMut::new();
     while let Some(frame) = body.frame().await {
-        if let Err(error) = frame {
-            if error.is::<LengthLimitError>() {
-                return Err(Refusal::BodyTooLong);
+        match frame {
+            Ok(frame) => {
+                let room = (wanted + 1).saturating_sub(kept.len());
+                let data = frame.data_ref().filter(|_| wanted > 0);
+                kept.extend(data.map(|data| &data[..data.len().min(room)]).unwrap_or_default());
             }
-            tracing::debug!("the body of a request: {error}");
-            return Err(Refusal::BodyBroken);
+            Err(error) if error.is::<LengthLimitError>() => return Err(BodyFault::TooLong),
+            Err(error) => {
+                tracing::debug!("the body of a request: {error}");
+                return Err(BodyFault::Broken);
+            }
         }
     }
-    Ok(Empty::new())
+    Ok(kept.freeze())
 }
 
 impl<R, B> Service<Request<Incoming>> for Client<R>
@@ -151,14 +182,14 @@ where
     >;
 
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
-        let Self { front, written } = self;
+        let Self { front, written, peer } = self;
         let at_once = match request.version() {
             Version::HTTP_2 => Some(front.over_http_2(&mut request, written)),
             _ => front.at_once(&mut request),
         };
         match at_once {
             Some(answer) => Either::Left(ready(Ok(answer))),
-            None => Either::Right(front.clone().answer(request).map(Ok).boxed()),
+            None => Either::Right(front.clone().answer(request, written.clone(), *peer).map(Ok).boxed()),
         }
     }
 }

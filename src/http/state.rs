@@ -7,8 +7,11 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use bytes::Bytes;
 
 use super::answers::{Question, Rendered, Short};
+use super::auth::Tokens;
 use super::counts::Counts;
+use super::operations::Operations;
 use super::routes::Serves;
+use super::throttle::Throttle;
 use crate::clock::{Clock, Heartbeat};
 use crate::config::Plan;
 use crate::health::verdict::{self, Answer, Pulse};
@@ -25,14 +28,37 @@ struct Shared {
     rendered: ArcSwapOption<Rendered>,
     /// The two answers that there are to the question whether the agent itself works: no, and yes.
     live: [Short; 2],
-    service: String,
-    environment: String,
-    /// The body of `/health/config`; it cannot change while the agent runs.
-    config: Bytes,
+    configured: ArcSwap<Configured>,
+    throttle: Throttle,
+    operations: Arc<dyn Operations>,
     pulses: Pulses,
     /// Of the listener that serves everything, and of the one that serves everybody.
     counts: [Arc<Counts>; 2],
     names: Box<dyn Fn() -> ResolverStats + Send + Sync>,
+}
+
+/// What another configuration replaces while the agent runs.
+#[derive(Debug)]
+pub(super) struct Configured {
+    /// The service's name.
+    pub(super) service: String,
+    /// The environment's name.
+    pub(super) environment: String,
+    /// The effective configuration as JSON, without secrets.
+    pub(super) config: Bytes,
+    /// Who may do what.
+    pub(super) tokens: Tokens,
+}
+
+impl Configured {
+    fn new(plan: &Plan) -> Self {
+        Self {
+            service: plan.service().name().clone(),
+            environment: plan.service().environment().clone(),
+            config: Bytes::from(plan.effective().to_string()),
+            tokens: Tokens::new(plan.server()),
+        }
+    }
 }
 
 /// Where liveness is read from.
@@ -46,13 +72,15 @@ pub struct Pulses {
 }
 
 impl State {
-    /// Reads `snapshot`, which the registry writes, the signs of life, and what the look-ups of `names` have cost.
+    /// Reads `snapshot`, which the registry writes, the signs of life, and what the look-ups of `names` have cost; has
+    /// orders carried out by `operations`.
     pub fn new(
         plan: &Plan,
         clock: Clock,
         snapshot: Arc<ArcSwap<Snapshot>>,
         pulses: Pulses,
         names: impl Fn() -> ResolverStats + Send + Sync + 'static,
+        operations: Arc<dyn Operations>,
     ) -> Self {
         Self(Arc::new(Shared {
             clock,
@@ -62,28 +90,36 @@ impl State {
                 let beating = Duration::ZERO;
                 Short::new(&verdict::live(Pulse { registry: beating, http: beating, runner_lost }))
             }),
-            service: plan.service().name().clone(),
-            environment: plan.service().environment().clone(),
-            config: Bytes::from(plan.effective().to_string()),
+            configured: ArcSwap::from_pointee(Configured::new(plan)),
+            throttle: Throttle::default(),
+            operations,
             pulses,
             counts: Default::default(),
             names: Box::new(names),
         }))
     }
 
-    /// The service's name.
-    pub(super) fn service(&self) -> &str {
-        &self.0.service
+    /// Goes by another configuration from now on: its names, its tokens, and what `/health/config` tells. What listens
+    /// where stays as it is.
+    pub fn reconfigure(&self, plan: &Plan) {
+        self.0.configured.store(Arc::new(Configured::new(plan)));
+        // `/health` tells the service's name.
+        self.0.rendered.store(None);
     }
 
-    /// The environment's name.
-    pub(super) fn environment(&self) -> &str {
-        &self.0.environment
+    /// What is in force now.
+    pub(super) fn configured(&self) -> Arc<Configured> {
+        self.0.configured.load_full()
     }
 
-    /// The effective configuration as JSON, without secrets.
-    pub(super) fn config(&self) -> Bytes {
-        self.0.config.clone()
+    /// Who sends bad tokens.
+    pub(super) fn throttle(&self) -> &Throttle {
+        &self.0.throttle
+    }
+
+    /// Whoever carries orders out.
+    pub(super) fn operations(&self) -> &dyn Operations {
+        &*self.0.operations
     }
 
     /// The clock itself.
@@ -137,7 +173,7 @@ impl State {
             Question::Ready => self.rendered().ready.clone(),
             Question::Alb => self.rendered().alb.clone(),
             Question::Startup => self.rendered().startup.clone(),
-            Question::Health => self.rendered().health(&self.0.service),
+            Question::Health => self.rendered().health(&self.0.configured.load().service),
         }
     }
 

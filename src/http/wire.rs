@@ -7,12 +7,16 @@ mod details;
 mod health_json;
 mod history;
 mod map;
+mod order;
 mod schema;
 
 pub(super) use circuit::{Circuits, NamedCircuit};
 pub(super) use detailed::{Dependency, Detailed, Server};
 pub(super) use health_json::HealthJson;
 pub(super) use history::History;
+pub(super) use order::{Said, schema as order_schema};
+
+pub(super) use check::Report;
 
 pub use check::check_report;
 
@@ -73,7 +77,9 @@ pub(super) struct ErrorBody<'a> {
 #[schemars(inline)]
 struct Error<'a> {
     /// For programs: `bad_request`, `not_found`, `unknown_dependency`, `method_not_allowed`, `payload_too_large`,
-    /// `overloaded`, `http_version_not_supported`.
+    /// `overloaded`, `http_version_not_supported`; of what wants a token also `no_token_configured`, `token_required`,
+    /// `token_invalid`, `forbidden`, `too_many_bad_tokens`, `unsupported_media_type`, `dependency_disabled`, `held_open`,
+    /// `check_lost`, `stopping`.
     code: &'static str,
     /// For people.
     message: &'a str,
@@ -99,6 +105,11 @@ impl Serialize for Timestamp {
             Err(_) => serializer.serialize_none(),
         }
     }
+}
+
+/// The same for the log.
+pub(super) fn time(time: WallTime) -> String {
+    jiff::Timestamp::from_millisecond(time.unix_millis()).map(|it| format!("{it:.3}")).unwrap_or_default()
 }
 
 /// A span in seconds, to the millisecond.

@@ -2,13 +2,13 @@
 
 use schemars::JsonSchema;
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::details::Details;
 use super::map::OrderedMap;
 use super::schema::Word;
 use super::{Timestamp, millis};
-use crate::health::{Check, FailureKind, Now, Phase, Policy, Status};
+use crate::health::{Check, FailureKind, Impact, Kind, Now, Phase, Policy, Scope, Status};
 
 /// The last check.
 #[derive(Debug, Serialize, JsonSchema)]
@@ -87,19 +87,50 @@ fn phases(check: &Check) -> OrderedMap<&'static str, f64> {
 }
 
 /// One dependency of `sickbay check --format json`.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "CheckReport")]
+pub(in crate::http) struct Report<'a> {
+    kind: Word<Kind>,
+    impact: Word<Impact>,
+    scope: Word<Scope>,
+    target: &'a str,
+    address: Option<String>,
+    status: Word<Status>,
+    /// Why it is not checked; null where it is.
+    disabled: Option<&'a str>,
+    warnings: Vec<String>,
+    last_check: Option<LastCheck<'a>>,
+    /// The same check, where it failed.
+    last_failure: Option<LastFailure<'a>>,
+    details: Details<'a>,
+}
+
+impl<'a> Report<'a> {
+    pub(in crate::http) fn new(
+        policy: &'a Policy,
+        status: Status,
+        check: Option<&'a Check>,
+        now: Now,
+    ) -> Self {
+        let observation = check.and_then(Check::observation);
+        Self {
+            kind: Word(policy.kind),
+            impact: Word(policy.impact),
+            scope: Word(policy.scope),
+            target: &policy.target,
+            address: check.and_then(|check| check.address).map(|address| address.to_string()),
+            status: Word(status),
+            disabled: policy.disabled.as_deref(),
+            warnings: observation.map(|seen| seen.warnings.clone()).unwrap_or_default(),
+            last_check: check.map(|check| LastCheck::new(check, now)),
+            last_failure: check.and_then(LastFailure::new),
+            details: Details::new(check.and_then(Check::details), now),
+        }
+    }
+}
+
+/// The same for whoever puts several into one document.
 pub fn check_report(policy: &Policy, status: Status, check: Option<&Check>, now: Now) -> Value {
-    let observation = check.and_then(Check::observation);
-    json!({
-        "kind": policy.kind.as_str(),
-        "impact": policy.impact.as_str(),
-        "scope": policy.scope.as_str(),
-        "target": policy.target,
-        "address": check.and_then(|check| check.address).map(|address| address.to_string()),
-        "status": status.as_str(),
-        "disabled": policy.disabled,
-        "warnings": observation.map(|seen| seen.warnings.clone()).unwrap_or_default(),
-        "last_check": check.map(|check| LastCheck::new(check, now)),
-        "last_failure": check.and_then(LastFailure::new),
-        "details": Details::new(check.and_then(Check::details), now),
-    })
+    // As in `to_bytes`: it cannot fail.
+    serde_json::to_value(Report::new(policy, status, check, now)).unwrap_or_default()
 }
