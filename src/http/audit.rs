@@ -49,7 +49,7 @@ impl Attempt<'_> {
                 reason,
                 for_seconds = lasts.map(|lasts| lasts.as_secs_f64()),
                 expires_at,
-                "accepted"
+                "audit: accepted"
             ),
             // Whoever watches asks every few seconds.
             Verb::Read => tracing::debug!(
@@ -58,7 +58,7 @@ impl Attempt<'_> {
                 actor,
                 client = %client,
                 correlation_id,
-                "accepted"
+                "audit: accepted"
             ),
         }
     }
@@ -78,7 +78,7 @@ impl Attempt<'_> {
             reason,
             for_seconds = lasts.map(|lasts| lasts.as_secs_f64()),
             expires_at,
-            "refused"
+            "audit: refused"
         );
     }
 }
@@ -89,7 +89,7 @@ pub(super) fn untold(attempts: u64) {
         tracing::warn!(
             target: "audit",
             attempts,
-            "refused without a good token, beyond {TOLD_MAX} from one address in {} s",
+            "audit: refused without a good token, beyond {TOLD_MAX} from one address in {} s",
             WINDOW.as_secs()
         );
     }

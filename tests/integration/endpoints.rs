@@ -314,7 +314,8 @@ async fn methods_headers_and_errors_are_as_promised() {
         ("/health/dependencies/", "not_found"),
         ("/health/dependencies/nobody", "unknown_dependency"),
         ("/circuits/nobody", "unknown_dependency"),
-        ("/circuits/port/open", "not_found"),
+        ("/circuits/port/shut", "not_found"),
+        ("/checks", "not_found"),
         ("/%2e%2e/etc/passwd", "not_found"),
     ] {
         let answer = agent.get(path).await;

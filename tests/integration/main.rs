@@ -30,6 +30,7 @@ mod http_probe;
 mod imports;
 mod names;
 mod openapi;
+mod orders;
 mod outages;
 mod postgres;
 mod redis;

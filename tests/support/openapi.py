@@ -30,7 +30,9 @@ def main():
     given = json.load(sys.stdin)
     document, wrong = given["document"], []
     for error in OpenAPIV31SpecValidator(document).iter_errors():
-        wrong.append(f"document: {error.message} at {'/'.join(map(str, error.absolute_path))}")
+        # Where it is validated by another library, the message goes on for lines.
+        message = str(error.message).splitlines()[0]
+        wrong.append(f"document: {message} at {'/'.join(map(str, error.absolute_path))}")
     root = strict(document)
     unseen = {
         (path, method, code)

@@ -4,16 +4,23 @@ use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+/// A program of `.venv`.
+///
+/// # Panics
+/// Where it is not there.
+pub fn program(name: &str) -> Command {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(".venv/bin").join(name);
+    assert!(path.exists(), "{} is missing; run tests/support/install.sh test", path.display());
+    Command::new(path)
+}
+
 /// Runs a script of this folder with this on its standard input, and gives what it prints.
 ///
 /// # Panics
 /// Where it fails, or the validators are not there.
 pub fn run(script: &str, input: &str) -> String {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let python = root.join(".venv/bin/python");
-    assert!(python.exists(), "{} is missing; run tests/support/install.sh test", python.display());
-    let mut child = Command::new(python)
-        .arg(root.join("tests/support").join(script))
+    let mut child = program("python")
+        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support").join(script))
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
