@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
+use hyper::Method;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -30,6 +31,12 @@ const LETTERS: &str = "qwyxzhvkjfpmtg";
 /// The secret of a field: what leaks tells where it was.
 fn secret(field: &str) -> String {
     format!("{MARK}-{field}-s3cret/+%\"x")
+}
+
+/// A digest that holds the mark in one of the forms that are looked for.
+fn digest_that_tells() -> String {
+    let hex: String = MARK.bytes().map(|byte| format!("{byte:02x}")).collect();
+    format!("{hex:0<64}")
 }
 
 /// The forms in which a mark could get out.
@@ -81,6 +88,34 @@ async fn ask_everything(agent: &Agent, names: &[String], shown: &mut Shown) {
         assert!(!path.contains('{'), "{path}: what else can stand there?");
         let answer = agent.get(&path).await;
         shown.add(path, format!("{:?} {}", answer.headers, answer.body));
+    }
+    order_everything(agent, &described, &names[0], shown).await;
+}
+
+/// The answers to orders, wherever the token stands in them; those that are refused are told in the log.
+async fn order_everything(agent: &Agent, described: &Value, name: &str, shown: &mut Shown) {
+    let [good, bad] = [secret("admin"), secret("bad")].map(|token| format!("Bearer {token}"));
+    let basic = format!("Basic {}", STANDARD.encode(format!("user:{}", secret("basic"))));
+    let (api_key, cookie) = (secret("key"), format!("token={MARK}"));
+    let json = ("content-type", "application/json");
+    let orders =
+        described["paths"].as_object().expect("paths").iter().filter(|(_, item)| item["post"].is_object());
+    for (path, _) in orders {
+        let path = path.replace("{name}", name);
+        for (place, headers, query) in [
+            ("a good token", &[("authorization", &*good), json][..], ""),
+            ("a bad token", &[("authorization", &*bad), json], ""),
+            ("two tokens", &[("authorization", &*good), ("authorization", &*bad)], ""),
+            ("a password", &[("authorization", &*basic)], ""),
+            ("the token alone", &[("authorization", &*api_key)], ""),
+            ("other headers", &[("x-api-key", &*api_key), ("cookie", &*cookie)], ""),
+            ("the query", &[], "?token=pl4nted-query&access_token=pl4nted"),
+        ] {
+            let target = format!("{path}{query}");
+            let answer = agent.request(Method::POST, &target, headers, r#"{"reason": 1}"#).await;
+            assert!((400..500).contains(&answer.status), "{place} {path}: {answer}");
+            shown.add(format!("{path} with {place}"), format!("{:?} {}", answer.headers, answer.body));
+        }
     }
 }
 
@@ -333,6 +368,10 @@ async fn no_secret_gets_out_whoever_the_peers_are() {
     ]);
     let mut content = quick(dependencies);
     content["server"]["admin_token"] = json!(secret("admin"));
+    content["server"]["admin_tokens"] = json!([
+        {"name": "on-call", "token": secret("on-call")},
+        {"name": "deploys", "token_sha256": digest_that_tells(), "allow": ["open"]},
+    ]);
     // A hundred dependencies at the loudest level: more checks would only add more of the same.
     content["defaults"]["interval"] = json!("10s");
     content["defaults"]["startup_interval"] = json!("2s");
@@ -365,7 +404,13 @@ async fn no_secret_gets_out_whoever_the_peers_are() {
     assert!(output.contains("connection parameters"), "the log is not only loud where it is harmless");
     shown.add("the log", output);
     let own = &shown.0["/health/config"];
-    assert!(own.contains("\"admin_token\":\"***\"") && own.contains("\"filter\":\"trace\""), "{own}");
+    for part in
+        ["\"admin_token\":\"***\"", "\"token\":\"***\"", "\"token_sha256\":\"***\"", "\"filter\":\"trace\""]
+    {
+        assert!(own.contains(part), "{part}: {own}");
+    }
+    let audit = agent.logs().into_iter().filter(|line| line["target"] == "audit").count();
+    assert!(audit >= 20, "the log tells of refused orders: {audit}");
     shown.assert_no_secret();
 }
 
@@ -378,7 +423,7 @@ async fn no_secret_of_a_variable_or_a_file_gets_out() {
     let peer = repeating("HTTP/1.1 500 No\r\nConnection: close\r\n\r\nyou said: ").await;
     let port = peer.address().port();
     let encoded = format!("{MARK}%2F%22x");
-    let config = Config::quick([
+    let mut content = quick([
         // A secret file where a password is wanted, and where none is.
         on_redis("files", &redis, json!({"username": from_file, "password": from_file})),
         on(
@@ -397,6 +442,8 @@ async fn no_secret_of_a_variable_or_a_file_gets_out() {
             json!({"query": "localhost", "nameservers": [peer.address().to_string()], "timeout": "1s"}),
         ),
     ]);
+    content["server"]["admin_tokens"] = json!([{"name": "on-call", "token": from_file}]);
+    let config = Config::of(&content);
     let env = Env::new()
         .set("SICKBAY_LOG", "trace")
         .set("SICKBAY_ADMIN_TOKEN", secret("token"))

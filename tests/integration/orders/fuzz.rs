@@ -146,7 +146,11 @@ fn judge(request: &[u8], answer: &[u8]) -> Result<String, String> {
         "-" => answer.is_empty() && !whole,
         code => code.starts_with('4'),
     };
-    if fine { Ok(code.to_owned()) } else { Err(format!("{}\n→ {answer}", String::from_utf8_lossy(request))) }
+    if fine {
+        Ok(code.to_owned())
+    } else {
+        Err(format!("{}\n→ {answer}", String::from_utf8_lossy(request)))
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
