@@ -211,7 +211,12 @@ pub const VARIABLES: &[Variable] = &[
         "server.operator.listen",
         "A second listener, to which the operators' endpoints move",
     ),
-    field("SICKBAY_ADMIN_TOKEN", None, "server.admin_token", "The bearer token for what changes something"),
+    field(
+        "SICKBAY_ADMIN_TOKEN",
+        None,
+        "server.admin_token",
+        "A bearer token that may do everything; at least 16 characters",
+    ),
     field("SICKBAY_LOG", Some("info"), "log.filter", "What is logged: a level, or levels by target"),
     field(
         "SICKBAY_LOG_FORMAT",
