@@ -1,4 +1,5 @@
-//! Where time and chance come from: the only file that reads a clock or draws a random number.
+//! Where time and chance come from: the only file that reads a clock or draws a random number. And how calendar times
+//! are written, outside of JSON that is answered.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -48,6 +49,18 @@ fn wall() -> WallTime {
     // A clock set before 1970 shows 1970: nothing is decided by it.
     let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     WallTime::from_unix_millis(i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX))
+}
+
+/// As RFC 3339 in UTC, with milliseconds; empty for a time that no calendar has.
+pub fn rfc3339(at: WallTime) -> String {
+    let at = jiff::Timestamp::from_millisecond(at.unix_millis());
+    at.map_or_else(|_| String::new(), |at| format!("{at:.3}"))
+}
+
+/// A calendar time from RFC 3339, to the millisecond.
+pub fn from_rfc3339(text: &str) -> Option<WallTime> {
+    let at: jiff::Timestamp = text.parse().ok()?;
+    Some(WallTime::from_unix_millis(at.as_millisecond()))
 }
 
 /// A point in time after which an operation is given up.

@@ -3,7 +3,9 @@
 
 use std::fs::File;
 use std::io::Read as _;
-use std::path::Path;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 /// A file of authorities is no larger, in bytes: a bundle of every public one has a quarter of this.
 pub const AUTHORITIES_MAX: u64 = 1024 * 1024;
@@ -29,6 +31,46 @@ pub fn read_text(path: &Path, limit: u64) -> Result<String, String> {
     String::from_utf8(bytes).map_err(|_| "is not UTF-8 text".to_owned())
 }
 
+/// A file that was read, or was to be, and how it was then.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seen {
+    /// Its path.
+    pub path: PathBuf,
+    /// What it was; `None` where there was none to be seen.
+    pub identity: Option<Identity>,
+}
+
+impl Seen {
+    /// How it is now. To be asked before the file is read: a change in between is then one that is still to be seen.
+    pub fn now(path: impl Into<PathBuf>) -> Self {
+        let path = path.into();
+        Self { identity: Identity::of(&path), path }
+    }
+
+    /// Whether there is another content now, as far as can be told without reading it.
+    pub fn has_changed(&self) -> bool {
+        self.identity != Identity::of(&self.path)
+    }
+}
+
+/// What tells a file from the one that was there before, links followed: a new version is written over it, or takes
+/// its place, or a link is led to it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    modified: Option<SystemTime>,
+    length: u64,
+    /// Device and number on it.
+    inode: (u64, u64),
+}
+
+impl Identity {
+    fn of(path: &Path) -> Option<Self> {
+        let about = std::fs::metadata(path).ok()?;
+        let modified = about.modified().ok();
+        Some(Self { modified, length: about.len(), inode: (about.dev(), about.ino()) })
+    }
+}
+
 fn reason(error: &std::io::Error) -> String {
     match error.kind() {
         std::io::ErrorKind::NotFound => "does not exist".to_owned(),
@@ -51,6 +93,35 @@ mod tests {
         std::thread::spawn(move || done.send(read_text(&pipe, 1024)));
         let read = result.recv_timeout(std::time::Duration::from_secs(10));
         assert_eq!(read, Ok(Err("is not a regular file".into())));
+    }
+
+    #[test]
+    fn tells_a_changed_file_by_its_length_its_time_and_what_a_link_leads_to() {
+        let dir = tempfile::tempdir().unwrap();
+        let (file, other, link) = (dir.path().join("a"), dir.path().join("b"), dir.path().join("link"));
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        let seen = Seen::now(&link);
+        assert_eq!((&seen.identity, seen.has_changed()), (&None, false), "it leads nowhere yet");
+        std::fs::write(&file, "one").unwrap();
+        assert!(seen.has_changed());
+
+        let seen = Seen::now(&link);
+        assert!(!seen.has_changed());
+        std::fs::write(&file, "longer").unwrap();
+        assert!(seen.has_changed());
+
+        let seen = Seen::now(&link);
+        let file = File::options().write(true).open(&file).unwrap();
+        file.set_modified(SystemTime::UNIX_EPOCH).unwrap();
+        assert!(seen.has_changed());
+
+        let seen = Seen::now(&link);
+        std::fs::write(&other, "longer").unwrap();
+        File::options().write(true).open(&other).unwrap().set_modified(SystemTime::UNIX_EPOCH).unwrap();
+        let next = dir.path().join("next");
+        std::os::unix::fs::symlink(&other, &next).unwrap();
+        std::fs::rename(&next, &link).unwrap();
+        assert!(seen.has_changed(), "as Kubernetes and many a tool replaces what is mounted");
     }
 
     #[test]

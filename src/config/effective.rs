@@ -95,8 +95,8 @@ pub(super) fn view(
             },
             "admin_token": server.admin_token.as_ref().map(|_| REDACTED),
             "admin_tokens": server.admin_tokens.iter().map(token).collect::<Vec<_>>(),
-            "state_dir": server.state_dir,
             "drain": format_duration(server.drain),
+            "state_dir": server.state_dir,
         },
         "log": {"filter": log.filter, "format": log.format.map(|format| format.as_str())},
         "resolver": {

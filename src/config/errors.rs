@@ -11,6 +11,7 @@ use super::host;
 use super::locate::Source;
 use super::origin::Origin;
 use super::path::Path;
+use crate::files::Seen;
 
 /// One thing that is wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -86,22 +87,35 @@ impl fmt::Display for ConfigError {
 
 /// All that is wrong; at least one thing. Shown as one line each.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ConfigErrors(Vec<ConfigError>);
+pub struct ConfigErrors {
+    errors: Vec<ConfigError>,
+    files: Vec<Seen>,
+}
 
 impl ConfigErrors {
     /// The errors, in the order of their finding.
     pub fn errors(&self) -> &[ConfigError] {
-        &self.0
+        &self.errors
+    }
+
+    /// The files that were read or looked for: a change of one of them may mend it.
+    pub fn files(&self) -> &[Seen] {
+        &self.files
     }
 }
 
 impl ConfigErrors {
+    /// With the files that were read or looked for.
+    pub(super) fn having_read(self, files: Vec<Seen>) -> Self {
+        Self { files, ..self }
+    }
+
     /// With the lines of what stands in these files, in the order in which one goes through them; what is wrong
     /// elsewhere follows.
     pub(super) fn located(mut self, files: &[Source]) -> Self {
         for file in files {
             let mut wrong: Vec<_> =
-                self.0.iter_mut().filter(|error| error.is_of(file) && !error.path.is_empty()).collect();
+                self.errors.iter_mut().filter(|error| error.is_of(file) && !error.path.is_empty()).collect();
             let paths: Vec<_> = wrong.iter().map(|error| &error.path).collect();
             let positions = if paths.is_empty() { Vec::new() } else { file.locate(&paths) };
             for (error, position) in wrong.iter_mut().zip(positions) {
@@ -112,14 +126,14 @@ impl ConfigErrors {
             let file = files.iter().position(|file| error.is_of(file));
             (file.unwrap_or(files.len()), error.position.filter(|_| file.is_some()))
         };
-        self.0.sort_by_key(place);
+        self.errors.sort_by_key(place);
         self
     }
 }
 
 impl fmt::Display for ConfigErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (n, error) in self.0.iter().enumerate() {
+        for (n, error) in self.errors.iter().enumerate() {
             let line_break = if n == 0 { "" } else { "\n" };
             write!(f, "{line_break}error: {error}")?;
         }
@@ -174,7 +188,7 @@ impl Errors {
 
     /// All that were found; there is one.
     pub(super) fn gathered(self) -> ConfigErrors {
-        ConfigErrors(self.0.into_inner())
+        ConfigErrors { errors: self.0.into_inner(), files: Vec::new() }
     }
 
     /// Whether nothing was wrong so far.

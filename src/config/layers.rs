@@ -13,7 +13,7 @@ use super::parse::parse;
 use super::path::Path;
 use super::substitute::{self, Env, Substitution};
 use super::tree::{Content, Map, Node, unnamed};
-use crate::files::read_text;
+use crate::files::{Seen, read_text};
 
 /// A file may be this large.
 const FILE_LIMIT: u64 = 1024 * 1024;
@@ -52,6 +52,8 @@ pub(super) struct Layers {
     pub(super) said: Said,
     /// The files that were read, for the lines of what is wrong in them.
     pub(super) files: Vec<Source>,
+    /// All the files that were read or looked for, secret ones included.
+    pub(super) seen: Vec<Seen>,
     /// Whether every file could be read and parsed; an error has told of one that could not.
     pub(super) complete: bool,
 }
@@ -59,8 +61,8 @@ pub(super) struct Layers {
 /// Reads and merges all layers.
 pub(super) fn merge(sources: &Sources, errors: &Errors) -> Layers {
     let mut root = Node::new(Content::Map(Map::new()), &Origin::Default);
-    let mut files = Vec::new();
-    if let Err(error) = lay_text(&mut root, DEFAULT, &Origin::Default, None, errors) {
+    let (mut files, mut seen) = (Vec::new(), Vec::new());
+    if let Err(error) = lay_text(&mut root, DEFAULT, &Origin::Default, None, errors, &mut seen) {
         errors.push(error);
     }
 
@@ -69,7 +71,7 @@ pub(super) fn merge(sources: &Sources, errors: &Errors) -> Layers {
     let mut complete = named.is_ok();
     let fallback = named.ok().flatten().map(PathBuf::from).into_iter().filter(|_| sources.files.is_empty());
     for file in sources.files.iter().cloned().chain(fallback) {
-        match lay_file(&mut root, &file, &sources.env, errors) {
+        match lay_file(&mut root, &file, &sources.env, errors, &mut seen) {
             Ok(source) => files.push(source),
             Err(error) => {
                 errors.push(error);
@@ -90,7 +92,7 @@ pub(super) fn merge(sources: &Sources, errors: &Errors) -> Layers {
             root.set(&Path::of(path), Node::word(value, &Origin::Flag(flag)));
         }
     }
-    Layers { root, said, files, complete }
+    Layers { root, said, files, seen, complete }
 }
 
 /// Lays one file over the tree.
@@ -99,14 +101,16 @@ fn lay_file(
     file: &std::path::Path,
     env: &Env,
     errors: &Errors,
+    seen: &mut Vec<Seen>,
 ) -> Result<Source, ConfigError> {
+    seen.push(Seen::now(file));
     let name: Arc<str> = file.display().to_string().into();
     let text = read_text(file, FILE_LIMIT).map_err(|reason| {
         ConfigError::new(format!("the configuration file {name} {reason}"))
             .allowed("a regular file of text that this user may read, of at most 1 MiB")
             .advice("check the path; what is larger can be given as several files")
     })?;
-    let dependencies = lay_text(root, &text, &Origin::File(name.clone()), Some(env), errors)?;
+    let dependencies = lay_text(root, &text, &Origin::File(name.clone()), Some(env), errors, seen)?;
     Ok(Source { name, text, dependencies })
 }
 
@@ -118,12 +122,14 @@ fn lay_text(
     origin: &Origin,
     env: Option<&Env>,
     errors: &Errors,
+    seen: &mut Vec<Seen>,
 ) -> Result<Vec<String>, ConfigError> {
     let mut node = parse(text, origin)?;
     let substitution = env.map(|env| Substitution::new(env, errors));
     let names = index_dependencies(&mut node, substitution.as_ref(), errors);
     if let Some(substitution) = substitution {
         substitution.substitute(&mut node, &Path::default());
+        seen.extend(substitution.files());
     }
     node.forget_what_came_out_empty();
     expand_tls(&mut node);

@@ -57,10 +57,11 @@ pub fn load(sources: &Sources) -> Result<Plan, ConfigErrors> {
     let errors = Errors::default();
     let mut layers = layers::merge(sources, &errors);
     let files = std::mem::take(&mut layers.files);
+    let seen = std::mem::take(&mut layers.seen);
     // What an unread file would have said is not missing: to tell so would only hide what is wrong.
     if !layers.complete {
-        return Err(errors.gathered().located(&files));
+        return Err(errors.gathered().located(&files).having_read(seen));
     }
-    let plan = validate::validate(layers, &errors);
-    errors.unless_any(plan).map_err(|errors| errors.located(&files))
+    let plan = Plan { files: seen.clone(), ..validate::validate(layers, &errors) };
+    errors.unless_any(plan).map_err(|errors| errors.located(&files).having_read(seen))
 }

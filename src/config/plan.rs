@@ -17,6 +17,7 @@ use super::percent::Percent;
 use super::rate::Rate;
 use super::secret::Secret;
 use super::token::{Digest, Verb};
+use crate::files::Seen;
 use crate::health::{Policy, closed_set};
 
 /// Declares a struct whose fields only `config/` can set and everybody can read by a method of the same name.
@@ -41,6 +42,7 @@ pub struct Plan {
     pub(in crate::config) resolver: ResolverPlan,
     pub(in crate::config) dependencies: Vec<DependencyPlan>,
     pub(in crate::config) warnings: Vec<String>,
+    pub(in crate::config) files: Vec<Seen>,
     pub(in crate::config) view: View,
 }
 
@@ -73,6 +75,11 @@ impl Plan {
     /// What is allowed and probably not meant; to be told once at the start.
     pub fn warnings(&self) -> &[String] {
         &self.warnings
+    }
+
+    /// The files that it was read from, as they were then: those of the configuration, and those behind `${file:…}`.
+    pub fn files(&self) -> &[Seen] {
+        &self.files
     }
 
     /// The effective configuration in the shape of the YAML: every default resolved, durations as `10s`,

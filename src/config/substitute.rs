@@ -4,7 +4,7 @@
 //! A scalar that is one substitution and nothing else takes the type of its field (`port: ${PORT}`). What a
 //! file holds is a secret wherever it is used.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::Path as FilePath;
@@ -13,7 +13,7 @@ use std::sync::Arc;
 use super::errors::{ConfigError, Errors};
 use super::path::Path;
 use super::tree::{Content, Node};
-use crate::files::read_text;
+use crate::files::{Seen, read_text};
 
 /// A secret file may be this large.
 const SECRET_LIMIT: u64 = 64 * 1024;
@@ -40,13 +40,18 @@ pub(super) fn variable<'a>(env: &'a Env, name: &str) -> Result<Option<&'a str>, 
 pub(super) struct Substitution<'a> {
     env: &'a Env,
     errors: &'a Errors,
-    left: Left,
+    made: Made,
 }
 
 impl<'a> Substitution<'a> {
     /// None made yet.
     pub(super) fn new(env: &'a Env, errors: &'a Errors) -> Self {
-        Self { env, errors, left: Left(Cell::new(Some(MOST_TEXT))) }
+        Self { env, errors, made: Made::default() }
+    }
+
+    /// The secret files that were asked for.
+    pub(super) fn files(self) -> Vec<Seen> {
+        self.made.files.into_inner()
     }
 
     /// Substitutes in all scalars at and below `node`, which stands at `path`, where that has not been done.
@@ -65,7 +70,7 @@ impl<'a> Substitution<'a> {
                     self.substitute(value, &path.index(n));
                 }
             }
-            Content::Text(text) if text.contains('$') => match expand(text, self.env, &self.left) {
+            Content::Text(text) if text.contains('$') => match expand(text, self.env, &self.made) {
                 Ok(expanded) => {
                     node.secret |= expanded.secret;
                     node.file = expanded.file;
@@ -86,19 +91,37 @@ impl<'a> Substitution<'a> {
     }
 }
 
-/// The bytes that substitutions may still come to; `None` once they came to more, which is told once.
-struct Left(Cell<Option<usize>>);
+/// What the substitutions have come to.
+struct Made {
+    /// The bytes that they may still come to; `None` once they came to more, which is told once.
+    left: Cell<Option<usize>>,
+    /// The secret files that were asked for, each once.
+    files: RefCell<Vec<Seen>>,
+}
 
-impl Left {
+impl Default for Made {
+    fn default() -> Self {
+        Self { left: Cell::new(Some(MOST_TEXT)), files: RefCell::default() }
+    }
+}
+
+impl Made {
     /// Takes the length of a text. The error is `None` where it has been told.
     fn spend(&self, text: &str) -> Result<(), Option<ConfigError>> {
-        let left = self.0.get().ok_or(None)?.checked_sub(text.len());
-        self.0.set(left);
+        let left = self.left.get().ok_or(None)?.checked_sub(text.len());
+        self.left.set(left);
         if left.is_none() {
             let what = format!("the substitutions of the file come to more than {} MiB", MOST_TEXT >> 20);
             return Err(Some(ConfigError::new(what).advice("repeat less of a long value")));
         }
         Ok(())
+    }
+
+    fn note(&self, file: &FilePath) {
+        let mut files = self.files.borrow_mut();
+        if files.iter().all(|seen| seen.path != file) {
+            files.push(Seen::now(file));
+        }
     }
 }
 
@@ -114,7 +137,7 @@ struct Expanded {
 }
 
 /// The errors never quote the scalar: it may be half a password.
-fn expand(text: &str, env: &Env, left: &Left) -> Result<Expanded, Option<ConfigError>> {
+fn expand(text: &str, env: &Env, made: &Made) -> Result<Expanded, Option<ConfigError>> {
     let mut expanded = Expanded { text: String::new(), whole: false, secret: false, file: None };
     let mut rest = text;
     while let Some(dollar) = rest.find('$') {
@@ -131,9 +154,10 @@ fn expand(text: &str, env: &Env, left: &Left) -> Result<Expanded, Option<ConfigE
             if let Some(file) = name.strip_prefix("file:") {
                 expanded.secret = true;
                 expanded.file = expanded.whole.then(|| FilePath::new(file).into());
+                made.note(FilePath::new(file));
             }
             let value = value(name, env)?;
-            left.spend(&value)?;
+            made.spend(&value)?;
             expanded.text.push_str(&value);
             tail
         } else {
@@ -199,7 +223,7 @@ mod tests {
     }
 
     fn expanded(text: &str) -> Result<Expanded, ConfigError> {
-        expand(text, &env(), &Left(Cell::new(Some(MOST_TEXT)))).map_err(Option::unwrap)
+        expand(text, &env(), &Made::default()).map_err(Option::unwrap)
     }
 
     fn plain(text: &str) -> String {
@@ -277,12 +301,12 @@ mod tests {
     #[test]
     fn a_long_value_is_not_repeated_without_end() {
         let env: Env = [("LONG".to_owned(), "x".repeat(100_000).into())].into();
-        let left = Left(Cell::new(Some(MOST_TEXT)));
-        let error = expand(&"${LONG}".repeat(1_000), &env, &left).unwrap_err().unwrap();
+        let made = Made::default();
+        let error = expand(&"${LONG}".repeat(1_000), &env, &made).unwrap_err().unwrap();
         assert_eq!(
             error.to_string(),
             "the substitutions of the file come to more than 4 MiB; repeat less of a long value"
         );
-        assert_eq!(expand("${LONG}", &env, &left).unwrap_err(), None, "told once");
+        assert_eq!(expand("${LONG}", &env, &made).unwrap_err(), None, "told once");
     }
 }

@@ -222,6 +222,11 @@ impl Circuit {
         Self { succeeded_once: true, ..self }
     }
 
+    /// The same, of something that was down when this circuit took another's place: half open, its first trial at once.
+    pub fn that_was_broken(self) -> Self {
+        Self { succeeded_once: true, broken: true, state: State::HalfOpen, ..self }
+    }
+
     /// The state.
     pub fn state(&self) -> State {
         self.state

@@ -87,6 +87,22 @@ impl Record {
         record
     }
 
+    /// One for a dependency whose settings were changed: of what was seen of it under the old ones, it knows whether it
+    /// has ever come up, and whether it was down. A change of settings must neither blame the deployment for what comes
+    /// later, nor make well what is not.
+    pub fn in_place_of(before: &DependencyView, policy: Arc<Policy>, now: Now, draw: Fraction) -> Self {
+        match before.succeeded_once {
+            false => Self::new(policy, now, draw),
+            true => {
+                let mut record = Self::that_succeeded_before(policy, now, draw);
+                if before.circuit.broken {
+                    record.circuit = record.circuit.that_was_broken();
+                }
+                record
+            }
+        }
+    }
+
     /// The rules that it goes by.
     pub fn policy(&self) -> &Arc<Policy> {
         &self.policy

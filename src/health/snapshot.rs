@@ -250,13 +250,41 @@ pub struct Snapshot {
     pub dependencies: Vec<Arc<DependencyView>>,
     /// How they refer to each other.
     pub topology: Arc<Topology>,
+    /// What is behind the agent already.
+    pub past: Past,
+}
+
+/// What is behind an agent, so that a dependency which a reload adds takes it back to no earlier point of its life.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Past {
+    /// Every critical dependency has had its first result.
+    pub started: bool,
+    /// Every critical dependency has succeeded once.
+    pub came_up: bool,
 }
 
 impl Snapshot {
     /// The first snapshot: nothing has been checked yet.
     pub fn new(started: Now, dependencies: Vec<Arc<DependencyView>>) -> Self {
         let topology = Arc::new(Topology::new(dependencies.iter().map(|view| &*view.policy)));
-        Self { started, lifecycle: Lifecycle::Running, dependencies, topology }
+        Self { started, lifecycle: Lifecycle::Running, dependencies, topology, past: Past::default() }
+    }
+
+    /// The same agent with other dependencies.
+    pub fn with(&self, dependencies: Vec<Arc<DependencyView>>, now: Monotonic) -> Self {
+        let past = Past { started: !self.is_starting(now), came_up: self.has_come_up_wholly() };
+        Self { lifecycle: self.lifecycle, past, ..Self::new(self.started, dependencies) }
+    }
+
+    /// Whether a critical dependency's first result is still to come. What is added later makes no start of it.
+    pub fn is_starting(&self, now: Monotonic) -> bool {
+        !self.past.started && self.gating(Impact::Critical, now).any(|(_, view)| view.is_starting())
+    }
+
+    /// Whether every critical dependency has succeeded once, or what can take its place.
+    pub fn has_come_up_wholly(&self) -> bool {
+        let mut waited_for = self.enabled(Impact::Critical).filter(|(_, view)| !view.circuit.is_ignored());
+        self.past.came_up || waited_for.all(|(index, _)| self.has_come_up(index))
     }
 
     /// One dependency by its name.

@@ -44,7 +44,7 @@ pub fn service(snapshot: &Snapshot, now: Monotonic) -> ServiceStatus {
     if snapshot.lifecycle == Lifecycle::Draining {
         return ServiceStatus::Draining;
     }
-    if snapshot.gating(Impact::Critical, now).any(|(_, view)| view.is_starting()) {
+    if snapshot.is_starting(now) {
         return ServiceStatus::Starting;
     }
     let mut statuses = snapshot.gating(Impact::Critical, now).map(|(i, _)| snapshot.status(i, now));
@@ -69,7 +69,7 @@ pub fn ready(snapshot: &Snapshot, now: Monotonic) -> Answer {
 pub fn startup(snapshot: &Snapshot) -> Answer {
     let waiting: Vec<Reason> = snapshot
         .enabled(Impact::Critical)
-        .filter(|(index, view)| !view.circuit.is_ignored() && !snapshot.has_come_up(*index))
+        .filter(|(index, view)| !snapshot.past.came_up && !view.circuit.is_ignored() && !snapshot.has_come_up(*index))
         .map(|(_, view)| {
             let seen = view.last_check.is_some() || view.known_down();
             reason(view, if seen { Status::Down } else { Status::Unknown })

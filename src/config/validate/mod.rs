@@ -63,7 +63,7 @@ pub(super) fn validate(mut layers: Layers, errors: &Errors) -> Plan {
 
     let view = effective::view(&service, &server, &log, &resolver, &defaults, &dependencies, &layers.root);
     let dependencies = dependencies.into_iter().map(|resolved| resolved.plan).collect();
-    Plan { service, server, log, resolver, dependencies, warnings, view }
+    Plan { service, server, log, resolver, dependencies, warnings, files: Vec::new(), view }
 }
 
 /// A value that the compiled-in default gives, so that it is missing only where somebody unset it.
