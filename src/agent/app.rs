@@ -6,23 +6,27 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use futures_util::future::BoxFuture;
 use tokio::net::{TcpListener, TcpSocket};
-use tokio::sync::{mpsc, oneshot};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::answering::Answering;
+use super::keeper;
+use super::legacy::Legacy;
 use super::limits;
-use super::registry::{Registry, Update};
-use super::runner::{Factory, LAST_WORDS, Legacy, Shared};
+use super::operations::Orders;
+use super::registry::{Held, Registry, Update};
+use super::reload::Reloader;
+use super::runner::{Factory, LAST_WORDS, Shared};
+use super::runners::{Make, Prepared, Restored, Runners};
 use super::shutdown::{Signals, Stop};
-use super::supervisor::keep_running;
-use crate::clock::{self, Clock, Heartbeat};
-use crate::config::Plan;
+use crate::clock::{Clock, Heartbeat};
 use crate::config::plan::DependencyPlan;
-use crate::health::{DependencyName, DependencyView, Failure, FailureKind, Order, Phase, Record, Snapshot};
-use crate::http::{self, NotDone, Pulses, State};
+use crate::config::{Plan, Sources};
+use crate::health::{Failure, FailureKind, Phase, Snapshot};
+use crate::http::{self, Pulses, State};
 use crate::net::Network;
 use crate::probe;
 
@@ -72,11 +76,12 @@ pub enum Ended {
     Forced(i32),
 }
 
-/// Runs the agent until it is told to stop.
-pub async fn run(plan: Plan) -> Result<Ended, StartError> {
+/// Runs the agent until it is told to stop. The plan was made of these sources, and they are read again while it runs.
+pub async fn run(plan: Plan, sources: Sources) -> Result<Ended, StartError> {
     let clock = Clock::start();
     let server = plan.server();
     let mut signals = Signals::listen().map_err(StartError::Signals)?;
+    let hangup = signal(SignalKind::hangup()).map_err(StartError::Signals)?;
     let answering = Answering::start().map_err(StartError::Thread)?;
     let listener = bind(&answering, *server.listen(), "SICKBAY_LISTEN").await?;
     let operator = match server.operator_listen() {
@@ -84,32 +89,39 @@ pub async fn run(plan: Plan) -> Result<Ended, StartError> {
         None => None,
     };
     let started = clock.now();
-    let mut records: Vec<Option<Record>> = Vec::new();
-    let mut views: Vec<Arc<DependencyView>> = Vec::new();
-    for dependency in plan.dependencies() {
-        let record = Record::new(Arc::clone(dependency.policy()), started, clock::draw());
-        views.push(Arc::new(record.view(started.mono)));
-        records.push(dependency.policy().enabled().then_some(record));
-    }
+    let restored = match server.state_dir() {
+        Some(folder) => keeper::restore(folder, plan.dependencies(), started).await,
+        None => Restored::new(),
+    };
+    let prepared = Prepared::all(plan.dependencies(), restored, started);
+    let views = prepared.iter().map(|prepared| prepared.view(started)).collect();
     let current = Arc::new(ArcSwap::from_pointee(Snapshot::new(started, views)));
     let registry_beat = Heartbeat::new(clock);
-    // One for each: a clone would count for the dependency that it was cloned from.
-    let legacies: Vec<Legacy> = records.iter().map(|_| Legacy::default()).collect();
-    let (registry, updates) = Registry::new(clock, Arc::clone(&current), registry_beat.clone());
+    let (tell_held, held) = watch::channel(Held::default());
+    let shown = prepared.iter().map(Prepared::id);
+    let (registry, updates) =
+        Registry::new(clock, Arc::clone(&current), shown, tell_held, registry_beat.clone());
+    let (kept, keeping) = keeper::keep(server.state_dir().clone(), held);
+    tokio::spawn(keeping);
 
     let http_stop = CancellationToken::new();
     log_start(&plan, &listener, operator.as_ref());
     let listeners: Vec<_> =
         http::listeners(listener, operator).map(|listener| (listener, Heartbeat::new(clock))).collect();
-    let watched = legacies.clone();
+    let watched: Arc<ArcSwap<Vec<Legacy>>> = Arc::default();
+    let lives = Arc::clone(&watched);
     let pulses = Pulses {
         registry: registry_beat,
         http: listeners.iter().map(|(_, heartbeat)| heartbeat.clone()).collect(),
-        runner_lost: Box::new(move || watched.iter().any(Legacy::is_lost)),
+        runner_lost: Box::new(move || lives.load().iter().any(Legacy::is_lost)),
     };
     let network = probe::network(&plan);
     let names = network.clone();
-    let state = State::new(&plan, clock, current, pulses, move || names.resolver().stats(), Arc::new(Nobody));
+    let (give, asked) = Runners::orders();
+    let operations = Arc::new(Orders::new(give, kept));
+    let shown = Arc::clone(&current);
+    let stats = move || names.resolver().stats();
+    let state = State::new(&plan, clock, shown, pulses, stats, operations);
     let answers = state.clone();
     tokio::spawn(registry.run(move || answers.renew()));
     let connections = http::connections_max(limits::open_files(), listeners.len());
@@ -122,24 +134,22 @@ pub async fn run(plan: Plan) -> Result<Ended, StartError> {
 
     let shared = Shared { clock, updates: updates.clone(), network, stop: CancellationToken::new() };
     let runners_stop = shared.stop.clone();
+    let network = shared.network.clone();
+    let make: Make = Box::new(move |plan| factory(Arc::clone(plan), network.clone()));
+    let (reload, reloads) = mpsc::channel(1);
     let mut runners = JoinSet::new();
-    for (index, ((dependency, record), legacy)) in
-        plan.dependencies().iter().zip(records).zip(legacies).enumerate()
-    {
-        if let Some(record) = record {
-            let name = dependency.probe().as_ref().and_then(probe::named_target);
-            let factory = factory(dependency.clone(), shared.network.clone());
-            runners.spawn(keep_running(index, record, factory, name, legacy, shared.clone()));
-        }
-    }
-    drop(shared);
-    let drain_for = *plan.server().drain();
+    runners.spawn(Runners::start(prepared, make, current, watched, shared).run(asked, reloads));
+    let draining = CancellationToken::new();
+    let drain_for = Arc::new(ArcSwap::from_pointee(*plan.server().drain()));
+    let reloader = Reloader::new(sources, &plan, clock, state, reload, Arc::clone(&drain_for));
+    tokio::spawn(reloader.run(hangup, draining.clone()));
     // Nobody reads it any more, and its printed form alone is some kilobytes for each dependency.
     drop(plan);
 
     let (stop, _) = signals.next().await;
+    draining.cancel();
     let ending = async {
-        drain(&updates, stop, drain_for).await;
+        drain(&updates, stop, **drain_for.load()).await;
         runners_stop.cancel();
         finish(&mut runners, RUNNERS_END).await;
         http_stop.cancel();
@@ -152,15 +162,6 @@ pub async fn run(plan: Plan) -> Result<Ended, StartError> {
     };
     tracing::info!("stopped");
     Ok(ended)
-}
-
-/// Carries no orders out.
-struct Nobody;
-
-impl http::Operations for Nobody {
-    fn carry_out(&self, _: &DependencyName, _: Order) -> BoxFuture<'static, Result<(), NotDone>> {
-        Box::pin(std::future::ready(Err(NotDone::Stopping)))
-    }
 }
 
 /// Listens, in the runtime that answers.
@@ -218,7 +219,7 @@ async fn all_end<T: 'static>(tasks: &mut JoinSet<T>, limit: Duration) -> bool {
     tokio::time::timeout(limit, all).await.is_ok()
 }
 
-fn factory(plan: DependencyPlan, network: Network) -> Factory {
+fn factory(plan: Arc<DependencyPlan>, network: Network) -> Factory {
     Arc::new(move || {
         probe::build(&plan, &network)?.ok_or_else(|| {
             Failure::new(Phase::Dns, FailureKind::Internal, "an enabled dependency has no target")

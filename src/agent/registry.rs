@@ -2,18 +2,23 @@
 //!
 //! It gathers the views that runners send, publishes them together, and tells the log what changed. Readers
 //! take the published snapshot without a lock and without waiting.
+//!
+//! Views are told apart by their runners: while a new configuration is taken up, two runners watch the same dependency
+//! for a while, and only one of them is shown.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tracing::Level;
 
 use crate::clock::{Clock, Heartbeat};
-use crate::health::circuit::{State, Transition};
+use crate::health::circuit::{Override, Reason, State, Transition};
 use crate::health::snapshot::Lifecycle;
-use crate::health::{DependencyView, Monotonic, ServiceStatus, Snapshot, Status, verdict};
+use crate::health::{DependencyName, DependencyView, Monotonic, ServiceStatus, Snapshot, Status, verdict};
+use crate::http::NotDone;
 use crate::log::about;
 
 /// Views waiting to be published, at least; with many dependencies, one of each. A runner whose view does not fit
@@ -31,17 +36,59 @@ const APART_MIN: Duration = Duration::from_millis(1);
 /// The loop goes round at least this often, also when nothing happens.
 const TICK: Duration = Duration::from_secs(1);
 
+/// Which runner. A later one has a higher number; a dependency that is disabled has one, too, and no runner.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct RunnerId(pub(super) u64);
+
+/// Who waits for an order to be carried out.
+pub(super) type Reply = oneshot::Sender<Result<(), NotDone>>;
+
 /// What the registry is told.
 pub(super) enum Update {
     /// A dependency looks different now.
     View {
-        /// Its place in the snapshot.
-        index: usize,
+        /// Who watches it.
+        runner: RunnerId,
         /// How it looks.
         view: Arc<DependencyView>,
+        /// Those whose orders this view shows the outcome of. Answered once readers see it.
+        replies: Vec<Reply>,
     },
+    /// From now on these are shown.
+    Switch(Switch),
     /// The agent has been told to stop. Answered once readers see it.
     Drain(oneshot::Sender<()>),
+}
+
+/// A new configuration takes over.
+pub(super) struct Switch {
+    /// Whom to show from now on, in the order of the configuration.
+    pub(super) shown: Vec<RunnerId>,
+    /// How those of them look that may not have been heard of yet.
+    pub(super) first: HashMap<RunnerId, Arc<DependencyView>>,
+    /// What else changes at that moment.
+    pub(super) adopt: Box<dyn FnOnce() + Send>,
+    /// Answered once readers see it.
+    pub(super) done: oneshot::Sender<()>,
+}
+
+/// The overrides in force, as they were when one of them last changed.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Held {
+    /// Counts the changes.
+    pub(super) version: u64,
+    /// By dependency, in the order of the configuration.
+    pub(super) overrides: Vec<(DependencyName, Arc<Override>)>,
+}
+
+impl Held {
+    fn is(&self, overrides: &[(DependencyName, Arc<Override>)]) -> bool {
+        let same = |a: &(DependencyName, Arc<Override>), b: &(DependencyName, Arc<Override>)| {
+            a.0 == b.0 && Arc::ptr_eq(&a.1, &b.1)
+        };
+        self.overrides.len() == overrides.len()
+            && self.overrides.iter().zip(overrides).all(|(a, b)| same(a, b))
+    }
 }
 
 /// The registry's loop.
@@ -50,6 +97,12 @@ pub(super) struct Registry {
     current: Arc<ArcSwap<Snapshot>>,
     updates: mpsc::Receiver<Update>,
     heartbeat: Heartbeat,
+    /// The places in the snapshot.
+    places: HashMap<RunnerId, usize>,
+    /// What runners say that are to be shown later.
+    ahead: HashMap<RunnerId, Arc<DependencyView>>,
+    /// Whoever keeps the overrides looks here.
+    held: watch::Sender<Held>,
     /// From one publication to the next, at least.
     apart: Duration,
     /// The status of each dependency as it was last told to the log.
@@ -74,10 +127,12 @@ impl Told {
 }
 
 impl Registry {
-    /// A registry over a first snapshot, and the way to tell it.
+    /// A registry over a first snapshot, whose dependencies these runners watch, and the way to tell it.
     pub(super) fn new(
         clock: Clock,
         current: Arc<ArcSwap<Snapshot>>,
+        shown: impl IntoIterator<Item = RunnerId>,
+        held: watch::Sender<Held>,
         heartbeat: Heartbeat,
     ) -> (Self, mpsc::Sender<Update>) {
         let now = clock.mono();
@@ -87,7 +142,20 @@ impl Registry {
         let told = (0..count).map(|index| first.status(index, now)).collect();
         let told_service = Told::of(&first, now);
         drop(first);
-        (Self { clock, current, updates, heartbeat, apart: apart(count), told, told_service }, sender)
+        let registry = Self {
+            clock,
+            current,
+            updates,
+            heartbeat,
+            places: places(shown),
+            ahead: HashMap::new(),
+            held,
+            apart: apart(count),
+            told,
+            told_service,
+        };
+        registry.tell_held();
+        (registry, sender)
     }
 
     /// Runs until every sender is gone. Calls `published` whenever there is a new snapshot.
@@ -115,15 +183,17 @@ impl Registry {
 
     fn publish(&mut self, batch: impl Iterator<Item = Update>, published: impl Fn()) {
         let mut next = Snapshot::clone(&self.current.load());
-        let mut waiting = Vec::new();
+        let (mut waiting, mut ordered, mut adoptions) = (Vec::new(), Vec::new(), Vec::new());
         for update in batch {
             match update {
-                Update::View { index, view } => {
-                    let Some(slot) = next.dependencies.get_mut(index) else { continue };
-                    for transition in view.circuit.transitions_since(&slot.circuit) {
-                        log_transition(&view, transition);
-                    }
-                    *slot = view;
+                Update::View { runner, view, replies } => {
+                    self.take_view(&mut next, runner, view);
+                    ordered.extend(replies);
+                }
+                Update::Switch(Switch { shown, first, adopt, done }) => {
+                    next = self.switch(&next, &shown, first);
+                    adoptions.push(adopt);
+                    waiting.push(done);
                 }
                 Update::Drain(done) => {
                     next.lifecycle = Lifecycle::Draining;
@@ -132,12 +202,75 @@ impl Registry {
             }
         }
         self.current.store(Arc::new(next));
+        adoptions.into_iter().for_each(|adopt| adopt());
         published();
+        self.tell_held();
+        // Whoever asked may have given up.
         for done in waiting {
-            // Whoever asked may have given up.
             let _ = done.send(());
         }
+        for reply in ordered {
+            let _ = reply.send(Ok(()));
+        }
         self.tell_statuses();
+    }
+
+    fn take_view(&mut self, next: &mut Snapshot, runner: RunnerId, view: Arc<DependencyView>) {
+        let tell = |before: Option<&DependencyView>| {
+            let transitions = match before {
+                Some(before) => view.circuit.transitions_since(&before.circuit),
+                None => &*view.circuit.transitions,
+            };
+            transitions.iter().for_each(|transition| log_transition(&view, transition));
+        };
+        if let Some(slot) = self.places.get(&runner).and_then(|place| next.dependencies.get_mut(*place)) {
+            tell(Some(slot));
+            *slot = view;
+        } else if self.places.keys().all(|shown| *shown < runner) {
+            tell(self.ahead.get(&runner).map(|view| &**view));
+            self.ahead.insert(runner, view);
+        }
+        // Else it is one that was replaced.
+    }
+
+    /// The snapshot that shows these runners.
+    fn switch(
+        &mut self,
+        before: &Snapshot,
+        shown: &[RunnerId],
+        mut first: HashMap<RunnerId, Arc<DependencyView>>,
+    ) -> Snapshot {
+        let mut ahead = std::mem::take(&mut self.ahead);
+        let view = |runner: &RunnerId| {
+            let place = self.places.get(runner).map(|place| Arc::clone(&before.dependencies[*place]));
+            place.or_else(|| ahead.remove(runner)).or_else(|| first.remove(runner))
+        };
+        let views: Vec<_> = shown.iter().copied().zip(shown.iter().map(view)).collect();
+        let views: Vec<_> = views.into_iter().filter_map(|(runner, view)| Some((runner, view?))).collect();
+        // Of what is there under its old name, a change is told; what is new begins as at a start.
+        let told_before = |view: &DependencyView| {
+            let place = before.get(view.policy.name.as_str()).map(|(place, _)| self.told[place]);
+            let begins = if view.policy.enabled() { Status::Unknown } else { Status::Disabled };
+            place.unwrap_or(begins)
+        };
+        self.told = views.iter().map(|(_, view)| told_before(view)).collect();
+        self.places = places(views.iter().map(|(runner, _)| *runner));
+        self.apart = apart(views.len());
+        before.with(views.into_iter().map(|(_, view)| view).collect(), self.clock.mono())
+    }
+
+    /// Tells the overrides in force, where they are others than those told before.
+    fn tell_held(&self) {
+        let snapshot = self.current.load();
+        let held = |view: &Arc<DependencyView>| Some((view.policy.name.clone(), view.circuit.over.clone()?));
+        let overrides: Vec<_> = snapshot.dependencies.iter().filter_map(held).collect();
+        self.held.send_if_modified(|told| {
+            let news = !told.is(&overrides);
+            if news {
+                *told = Held { version: told.version + 1, overrides };
+            }
+            news
+        });
     }
 
     /// Logs what changed its status since the last time.
@@ -159,6 +292,10 @@ impl Registry {
     }
 }
 
+fn places(shown: impl IntoIterator<Item = RunnerId>) -> HashMap<RunnerId, usize> {
+    shown.into_iter().enumerate().map(|(place, runner)| (runner, place)).collect()
+}
+
 /// How far apart publications of so many dependencies are.
 fn apart(count: usize) -> Duration {
     let apart = APART_EACH.saturating_mul(u32::try_from(count).unwrap_or(u32::MAX)).min(APART_MAX);
@@ -167,6 +304,8 @@ fn apart(count: usize) -> Duration {
 
 fn log_transition(view: &DependencyView, transition: &Transition) {
     let level = match (transition.from, transition.to) {
+        // Who ordered it has been told.
+        _ if by_order(&transition.reason) => Level::DEBUG,
         (State::Closed, State::Open) => Level::WARN,
         (_, State::Closed) => Level::INFO,
         // An outage goes round here as long as it lasts.
@@ -182,6 +321,20 @@ fn log_transition(view: &DependencyView, transition: &Transition) {
         transition.to,
         transition.reason
     );
+}
+
+/// Whether an operator's order led to it, its end included.
+fn by_order(reason: &Reason) -> bool {
+    match reason {
+        Reason::Forced(_) | Reason::OverrideExpired(_) | Reason::Reset(_) => true,
+        Reason::FailureThreshold { .. }
+        | Reason::RecoveryElapsed
+        | Reason::AddressesChanged
+        | Reason::Requested
+        | Reason::TrialFailed(_)
+        | Reason::TrialLost
+        | Reason::SuccessThreshold { .. } => false,
+    }
 }
 
 /// The check that a change came with.

@@ -3,32 +3,33 @@
 //! Each check runs in a task of its own. If that task panics, or hangs beyond the check's timeout, it is ended
 //! and the probe is made anew; nothing is learnt from it, so that the dependency's last result grows stale
 //! where readers can see it. The runner itself goes on, and so do all others.
+//!
+//! Orders come through a channel of the runner's own, and are carried out at once, also while a check is under way.
 
 use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::Level;
 
-use super::registry::Update;
+use super::legacy::{Legacy, Ordered};
+use super::registry::{Reply, RunnerId, Update};
 use crate::clock::{self, Clock};
-use crate::health::circuit::Permit;
+use crate::health::circuit::{Actor, Mode, Override, Permit};
 use crate::health::record::GRACE;
 use crate::health::time::millis;
-use crate::health::{Check, Failure, LeftBehind, Policy, Record};
+use crate::health::{Check, Failure, LeftBehind, Order, Policy, Record};
+use crate::http::NotDone;
 use crate::log::{about, about_check};
 use crate::net::resolve::Resolver;
 use crate::net::{Network, Target};
 use crate::probe::check::{self, Loudness};
 use crate::probe::{GOODBYE, Probe};
-
-/// After this many lost checks in a row a runner counts as lost itself, and liveness fails.
-pub(super) const LOST_AFTER: u32 = 5;
 
 /// How long a check under way at the stop may still take.
 const LAST_CHECK: Duration = Duration::from_secs(1);
@@ -50,8 +51,7 @@ pub(super) struct Shared {
 
 /// One dependency's runner.
 pub(super) struct Runner {
-    /// The dependency's place in the snapshot.
-    index: usize,
+    id: RunnerId,
     record: Record,
     factory: Factory,
     probe: Option<Box<dyn Probe>>,
@@ -59,40 +59,16 @@ pub(super) struct Runner {
     watched_name: Option<Target>,
     legacy: Legacy,
     shared: Shared,
+    /// Who waits for the next check to end, or for the one under way. No more than there are requests, which the
+    /// listeners bound: who gives up is forgotten.
+    askers: Vec<Reply>,
 }
 
-/// What outlives a runner that panics. Copies are of the same dependency.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Legacy(Arc<Left>);
-
-#[derive(Debug, Default)]
-struct Left {
-    /// Checks lost since the last one that ended.
-    lost_in_a_row: AtomicU32,
-    has_succeeded: AtomicBool,
-}
-
-impl Legacy {
-    /// One more check was lost: so many in a row.
-    pub(super) fn add_loss(&self) -> u32 {
-        self.0.lost_in_a_row.fetch_add(1, Ordering::Relaxed).saturating_add(1)
-    }
-
-    /// Whether so many were lost in a row that the runner counts as lost.
-    pub(super) fn is_lost(&self) -> bool {
-        self.0.lost_in_a_row.load(Ordering::Relaxed) >= LOST_AFTER
-    }
-
-    /// Whether a check has ever succeeded, whichever runner made it.
-    pub(super) fn has_succeeded(&self) -> bool {
-        self.0.has_succeeded.load(Ordering::Relaxed)
-    }
-
-    /// A check ended, and all that follows from it was done.
-    fn ended(&self, succeeded: bool) {
-        self.0.lost_in_a_row.store(0, Ordering::Relaxed);
-        self.0.has_succeeded.fetch_or(succeeded, Ordering::Relaxed);
-    }
+/// Whether a check is under way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Checking {
+    No,
+    Yes,
 }
 
 /// What became of a check.
@@ -104,19 +80,25 @@ enum Course {
 
 impl Runner {
     pub(super) fn new(
-        index: usize,
+        id: RunnerId,
         record: Record,
         factory: Factory,
         watched_name: Option<Target>,
         legacy: Legacy,
         shared: Shared,
     ) -> Self {
-        Self { index, record, factory, probe: None, watched_name, legacy, shared }
+        Self { id, record, factory, probe: None, watched_name, legacy, shared, askers: Vec::new() }
     }
 
     /// Runs until it is told to stop; then ends its connections.
     pub(super) async fn run(mut self) {
-        while self.wait_until_due().await {
+        let legacy = self.legacy.clone();
+        let mut orders = legacy.orders().await;
+        if self.record.held().is_some() {
+            // One that took another's place, or came back: it holds what that one held.
+            self.publish(Vec::new()).await;
+        }
+        while self.wait_until_due(&mut orders).await {
             let now = self.shared.clock.now();
             let Some(permit) = self.record.admit(now) else {
                 // Cannot be while one check is made at a time; if it is, waiting beats spinning.
@@ -125,18 +107,18 @@ impl Runner {
             };
             if permit == Permit::Trial {
                 // An open circuit may just have become half open.
-                self.publish().await;
+                self.publish(Vec::new()).await;
             }
             let Some(probe) = self.take_probe() else {
-                self.note_lost("its probe could not be made").await;
+                self.note_lost("its probe could not be made");
                 continue;
             };
-            match self.check(probe, permit).await {
+            match self.check(probe, permit, &mut orders).await {
                 Course::Ended(probe, check) => {
                     self.probe = Some(probe);
                     self.note_ended(*check).await;
                 }
-                Course::Lost(why) => self.note_lost(why).await,
+                Course::Lost(why) => self.note_lost(why),
                 Course::Stopped(probe) => {
                     self.probe = probe;
                     break;
@@ -150,7 +132,7 @@ impl Runner {
 
     /// Waits for the next check; `false` when it is time to stop. While the circuit is open, looks from time
     /// to time whether the name leads elsewhere, as it does after a failover.
-    async fn wait_until_due(&mut self) -> bool {
+    async fn wait_until_due(&mut self, orders: &mut mpsc::Receiver<Ordered>) -> bool {
         loop {
             let due = self.shared.clock.instant(self.record.due());
             let watch = self.watched_name.clone().filter(|_| self.record.is_open());
@@ -158,7 +140,12 @@ impl Runner {
             tokio::select! {
                 biased;
                 () = self.shared.stop.cancelled() => return false,
-                () = tokio::time::sleep_until(due) => return true,
+                Some(ordered) = orders.recv() => self.carry_out(ordered, Checking::No).await,
+                () = tokio::time::sleep_until(due) => {
+                    if !self.expire().await {
+                        return true;
+                    }
+                }
                 found = resolve_after(look, self.shared.network.resolver(), watch.as_ref()), if watch.is_some() => {
                     self.record.resolved_while_open(&found, self.shared.clock.now());
                 }
@@ -166,9 +153,15 @@ impl Runner {
         }
     }
 
-    async fn check(&mut self, mut probe: Box<dyn Probe>, permit: Permit) -> Course {
+    async fn check(
+        &mut self,
+        mut probe: Box<dyn Probe>,
+        permit: Permit,
+        orders: &mut mpsc::Receiver<Ordered>,
+    ) -> Course {
         let policy = Arc::clone(self.record.policy());
-        let give_up = policy.timeout + GRACE;
+        let give_up = tokio::time::sleep(policy.timeout + GRACE);
+        tokio::pin!(give_up);
         let loudness = match self.record.failing() {
             false => Loudness::News,
             true => Loudness::Repeats,
@@ -179,23 +172,81 @@ impl Runner {
             let check = check::run(&mut *probe, &policy, permit, loudness, check::new_id(), clock).await;
             (probe, check)
         }));
-        let result = tokio::select! {
-            result = tokio::time::timeout(give_up, &mut task) => result,
-            () = self.shared.stop.cancelled() => {
-                let last = tokio::time::timeout(LAST_CHECK, &mut task).await;
-                let probe = last.ok().and_then(Result::ok).map(|(probe, _)| probe);
-                if probe.is_none() {
-                    // It is ended in the middle. What it had open is let say goodbye before the process ends.
-                    drop(task);
-                    let _ = tokio::time::timeout(GOODBYE, gone).await;
+        loop {
+            let expires = self.record.held().map(|over| clock.instant(over.expires.mono));
+            tokio::select! {
+                biased;
+                () = self.shared.stop.cancelled() => {
+                    let last = tokio::time::timeout(LAST_CHECK, &mut task).await;
+                    let probe = last.ok().and_then(Result::ok).map(|(probe, _)| probe);
+                    if probe.is_none() {
+                        // It is ended in the middle. What it had open is let say goodbye before the process ends.
+                        drop(task);
+                        let _ = tokio::time::timeout(GOODBYE, gone).await;
+                    }
+                    return Course::Stopped(probe);
                 }
-                return Course::Stopped(probe);
+                Some(ordered) = orders.recv() => self.carry_out(ordered, Checking::Yes).await,
+                () = passed(expires) => {
+                    self.expire().await;
+                }
+                ended = &mut task => return match ended {
+                    Ok((probe, check)) => Course::Ended(probe, Box::new(check)),
+                    Err(_panicked) => Course::Lost("its check panicked"),
+                },
+                () = &mut give_up => {
+                    return Course::Lost("its check hung beyond its timeout and was ended");
+                }
             }
-        };
-        match result {
-            Ok(Ok((probe, check))) => Course::Ended(probe, Box::new(check)),
-            Ok(Err(_panicked)) => Course::Lost("its check panicked"),
-            Err(_hangs) => Course::Lost("its check hung beyond its timeout and was ended"),
+        }
+    }
+
+    /// Does what an operator ordered.
+    async fn carry_out(&mut self, Ordered { order, reply }: Ordered, checking: Checking) {
+        let now = self.shared.clock.now();
+        match order {
+            Order::Hold(over) => {
+                log_held(self.record.policy(), &over, self.record.held());
+                let no_more_checks = over.mode == Mode::ForcedOpen && checking == Checking::No;
+                self.record.hold(over, now);
+                if no_more_checks {
+                    self.answer_askers(Err(NotDone::HeldOpen));
+                }
+                self.publish(vec![reply]).await;
+            }
+            Order::Reset(actor) => {
+                log_reset(self.record.policy(), &actor, self.record.held());
+                self.record.reset(actor, now);
+                self.publish(vec![reply]).await;
+            }
+            Order::Check if self.record.held().is_some_and(|over| over.mode == Mode::ForcedOpen) => {
+                // Whoever asked may have given up, here and below.
+                let _ = reply.send(Err(NotDone::HeldOpen));
+            }
+            Order::Check => {
+                if checking == Checking::No {
+                    self.record.request(now);
+                }
+                self.askers.retain(|asker| !asker.is_closed());
+                self.askers.push(reply);
+            }
+        }
+    }
+
+    /// Ends the override where its time has come; whether it did.
+    async fn expire(&mut self) -> bool {
+        let before = self.record.held().cloned();
+        let expired = self.record.expire(self.shared.clock.now());
+        if let Some(over) = before.filter(|_| expired) {
+            log_expired(self.record.policy(), &over);
+            self.publish(Vec::new()).await;
+        }
+        expired
+    }
+
+    fn answer_askers(&mut self, answer: Result<(), NotDone>) {
+        for asker in self.askers.drain(..) {
+            let _ = asker.send(answer);
         }
     }
 
@@ -225,12 +276,13 @@ impl Runner {
             log_move(self.record.policy(), left);
         }
         self.record.finish(check, clock::draw());
-        self.publish().await;
+        let askers = std::mem::take(&mut self.askers);
+        self.publish(askers).await;
         // Last, so that a runner which panics over what its checks come to is lost like one that has none.
         self.legacy.ended(ok);
     }
 
-    async fn note_lost(&mut self, why: &'static str) {
+    fn note_lost(&mut self, why: &'static str) {
         let lost_in_a_row = self.legacy.add_loss();
         about!(
             Level::ERROR,
@@ -239,13 +291,70 @@ impl Runner {
             "a check was lost: {why}; the probe is made anew, and until a check ends the last result grows stale"
         );
         self.record.lost(self.shared.clock.now(), clock::draw());
+        self.answer_askers(Err(NotDone::CheckLost));
     }
 
-    async fn publish(&mut self) {
+    /// Shows what is known by now, and answers those who wait for it to be seen.
+    async fn publish(&mut self, replies: Vec<Reply>) {
         let view = Arc::new(self.record.view(self.shared.clock.mono()));
         // The registry is gone only when the agent is about to be.
-        let _ = self.shared.updates.send(Update::View { index: self.index, view }).await;
+        let _ = self.shared.updates.send(Update::View { runner: self.id, view, replies }).await;
     }
+}
+
+/// Never ends without a moment to wait for.
+async fn passed(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// What an operator holds is told as loudly as an outage: by its end somebody has to know of it.
+pub(super) fn log_held(policy: &Policy, over: &Override, before: Option<&Override>) {
+    let before = before.map(|before| format!(", in place of {} by {}", before.mode, before.actor));
+    about!(
+        Level::WARN,
+        policy,
+        mode = over.mode.as_str(),
+        actor = over.actor.as_str(),
+        reason = over.reason.as_str(),
+        readiness = over.readiness.as_str(),
+        expires_at = clock::rfc3339(over.expires.wall),
+        "{} by {}{}: {}",
+        over.mode,
+        over.actor,
+        before.unwrap_or_default(),
+        over.reason
+    );
+}
+
+fn log_expired(policy: &Policy, over: &Override) {
+    about!(
+        Level::INFO,
+        policy,
+        mode = over.mode.as_str(),
+        actor = over.actor.as_str(),
+        reason = over.reason.as_str(),
+        expires_at = clock::rfc3339(over.expires.wall),
+        "the time of {} by {} is over: a trial follows",
+        over.mode,
+        over.actor
+    );
+}
+
+fn log_reset(policy: &Policy, actor: &Actor, held: Option<&Override>) {
+    let ended = held.map(|over| format!(", which ends {} by {}", over.mode, over.actor));
+    about!(
+        Level::INFO,
+        policy,
+        mode = held.map(|over| over.mode.as_str()),
+        actor = actor.as_str(),
+        reason = held.map(|over| over.reason.as_str()),
+        expires_at = held.map(|over| clock::rfc3339(over.expires.wall)),
+        "reset by {actor}{}: a check follows",
+        ended.unwrap_or_default()
+    );
 }
 
 /// Waits, then resolves the name; an empty answer where it does not resolve. Never ends without a name.

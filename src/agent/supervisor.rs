@@ -6,7 +6,9 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tracing::Level;
 
-use super::runner::{Factory, Legacy, Runner, Shared};
+use super::legacy::Legacy;
+use super::registry::RunnerId;
+use super::runner::{Factory, Runner, Shared};
 use crate::clock;
 use crate::health::Record;
 use crate::log::about;
@@ -17,9 +19,10 @@ const RESPAWN_AFTER: Duration = Duration::from_secs(1);
 
 /// Keeps a dependency's runner running. It ends by itself only when told to; if it panics, another one takes its
 /// place. That one has all to learn but whether the dependency has ever come up: `/health/startup` must not
-/// take back what it said, nor `/health/alb` blame the deployment for what comes later.
+/// take back what it said, nor `/health/alb` blame the deployment for what comes later. And what an operator ordered
+/// holds on.
 pub(super) async fn keep_running(
-    index: usize,
+    id: RunnerId,
     record: Record,
     factory: Factory,
     watched_name: Option<Target>,
@@ -30,7 +33,7 @@ pub(super) async fn keep_running(
     let mut record = record;
     loop {
         let (factory, name) = (Arc::clone(&factory), watched_name.clone());
-        let runner = Runner::new(index, record, factory, name, legacy.clone(), shared.clone());
+        let runner = Runner::new(id, record, factory, name, legacy.clone(), shared.clone());
         // A set ends what is in it when it is dropped: who ends the supervisor ends the runner.
         let mut task = JoinSet::new();
         task.spawn(runner.run());
@@ -46,5 +49,8 @@ pub(super) async fn keep_running(
             true => Record::that_succeeded_before(policy, now, clock::draw()),
             false => Record::new(policy, now, clock::draw()),
         };
+        if let Some(over) = legacy.held(now.mono) {
+            record.hold(over, now);
+        }
     }
 }

@@ -1,6 +1,8 @@
 //! Runners and registry together, over probes that do what a test wants: a panic or a hang in one touches no
 //! other. Time is tokio's paused clock, so minutes pass at once.
 
+mod orders;
+
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -8,10 +10,12 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use futures_util::future::BoxFuture;
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::registry::{Registry, Update};
-use super::runner::{Factory, LOST_AFTER, Legacy, Shared};
+use super::legacy::{LOST_AFTER, Legacy, Ordered};
+use super::registry::{Held, Registry, RunnerId, Update};
+use super::runner::{Factory, Shared};
 use super::supervisor::keep_running;
 use crate::clock::{self, Clock, Deadline, Heartbeat};
 use crate::health::snapshot::Lifecycle;
@@ -57,6 +61,7 @@ struct Bench {
     current: Arc<ArcSwap<Snapshot>>,
     counts: Vec<Counts>,
     legacies: Vec<Legacy>,
+    orders: Vec<mpsc::Sender<Ordered>>,
     heartbeat: Heartbeat,
     stop: CancellationToken,
     updates: tokio::sync::mpsc::Sender<Update>,
@@ -79,9 +84,11 @@ impl Bench {
         let views = records.iter().map(|record| Arc::new(record.view(started.mono))).collect();
         let current = Arc::new(ArcSwap::from_pointee(Snapshot::new(started, views)));
         let heartbeat = Heartbeat::new(clock);
-        let (registry, updates) = Registry::new(clock, Arc::clone(&current), heartbeat.clone());
+        let ids = (0..).map(RunnerId).take(records.len());
+        let (held, _) = watch::channel(Held::default());
+        let (registry, updates) = Registry::new(clock, Arc::clone(&current), ids, held, heartbeat.clone());
         tokio::spawn(registry.run(|| {}));
-        let legacies: Vec<Legacy> = records.iter().map(|_| Legacy::default()).collect();
+        let (legacies, orders): (Vec<Legacy>, Vec<_>) = records.iter().map(|_| Legacy::new()).unzip();
         let stop = CancellationToken::new();
         let names = Settings { nameservers: Vec::new(), packets_per_second: NonZeroU32::MIN };
         let shared =
@@ -98,9 +105,10 @@ impl Bench {
                 Ok(Box::new(Scripted { script: Arc::clone(&script), asked, closed }))
             });
             let legacy = legacies[index].clone();
-            runners.spawn(keep_running(index, record, factory, None, legacy, shared.clone()));
+            let id = RunnerId(index as u64);
+            runners.spawn(keep_running(id, record, factory, None, legacy, shared.clone()));
         }
-        Self { clock, current, counts, legacies, heartbeat, stop, updates, runners }
+        Self { clock, current, counts, legacies, orders, heartbeat, stop, updates, runners }
     }
 
     fn status(&self, index: usize) -> Status {

@@ -24,7 +24,7 @@ use anstyle::{AnsiColor, Style};
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::config::duration::parse_duration;
-use crate::config::{Env, Overrides, Plan, Sources};
+use crate::config::{Env, Plan, Sources};
 
 /// What a command ends with; the numbers are part of the contract.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -146,9 +146,10 @@ pub fn main() -> ExitCode {
     let environment = environment();
     let a_file_is_given =
         !config.is_empty() || environment.get("SICKBAY_CONFIG").is_some_and(|file| !file.is_empty());
-    let load = |overrides| load(config, environment.clone(), overrides);
+    let sources = |overrides| Sources { files: config.clone(), env: environment.clone(), overrides };
+    let load = |overrides| load(&sources(overrides));
     let exit = match command {
-        Command::Run(arguments) => run::run(arguments, load),
+        Command::Run(arguments) => run::run(arguments, sources),
         Command::Check(arguments) => check::run(&arguments, load, environment.contains_key("SICKBAY_LOG")),
         Command::Healthcheck(arguments) => {
             healthcheck::run(&arguments, &environment, a_file_is_given.then_some(load))
@@ -198,8 +199,8 @@ fn environment() -> Env {
 }
 
 /// The plan; or, after all errors have been told, the exit.
-fn load(files: Vec<PathBuf>, environment: Env, overrides: Overrides) -> Result<Plan, Exit> {
-    crate::config::load(&Sources { files, env: environment, overrides }).map_err(|errors| {
+fn load(sources: &Sources) -> Result<Plan, Exit> {
+    crate::config::load(sources).map_err(|errors| {
         tell_error(&errors.to_string());
         Exit::Unusable
     })

@@ -10,7 +10,7 @@ use tracing_appender::non_blocking::ErrorCounter;
 
 use super::{Exit, logging, panics, runtime, tell_error};
 use crate::agent::app::{self, Ended};
-use crate::config::{Overrides, Plan};
+use crate::config::{Overrides, Sources};
 
 /// Threads beside the first: the one that answers, and the one that writes the log.
 const THREADS: usize = 2;
@@ -31,13 +31,14 @@ pub(super) struct Arguments {
     log_format: Option<String>,
 }
 
-pub(super) fn run(arguments: Arguments, load: impl FnOnce(Overrides) -> Result<Plan, Exit>) -> Exit {
-    agent(arguments, load).unwrap_or_else(|exit| exit)
+pub(super) fn run(arguments: Arguments, sources: impl FnOnce(Overrides) -> Sources) -> Exit {
+    agent(arguments, sources).unwrap_or_else(|exit| exit)
 }
 
-fn agent(arguments: Arguments, load: impl FnOnce(Overrides) -> Result<Plan, Exit>) -> Result<Exit, Exit> {
+fn agent(arguments: Arguments, sources: impl FnOnce(Overrides) -> Sources) -> Result<Exit, Exit> {
     let Arguments { listen, log, log_format } = arguments;
-    let plan = load(Overrides { listen, log, log_format })?;
+    let sources = sources(Overrides { listen, log, log_format });
+    let plan = super::load(&sources)?;
     threads_can_be_had().map_err(|error| {
         tell_error(&format!(
             "error: the agent cannot start: no thread can be had: {error}; it needs {THREADS} beside its first: raise the limit of memory (`ulimit -v`, the container's) or of processes (`ulimit -u`, `pids`)"
@@ -51,7 +52,7 @@ fn agent(arguments: Arguments, load: impl FnOnce(Overrides) -> Result<Plan, Exit
         Exit::CannotStart
     })?;
     runtime.spawn(tell_dropped_lines(log.dropped()));
-    let ended = runtime.block_on(app::run(plan));
+    let ended = runtime.block_on(app::run(plan, sources));
     // Blocked threads must not keep a stopped agent alive.
     runtime.shutdown_background();
     match ended {

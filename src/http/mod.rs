@@ -30,5 +30,5 @@ mod wire;
 pub use operations::{NotDone, Operations};
 pub use routes::Serves;
 pub use server::{GRACE, connections_max, listeners, serve};
-pub use state::{Pulses, State};
+pub use state::{ConfigStatus, Pulses, State};
 pub use wire::check_report;

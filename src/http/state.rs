@@ -15,7 +15,7 @@ use super::throttle::Throttle;
 use crate::clock::{Clock, Heartbeat};
 use crate::config::Plan;
 use crate::health::verdict::{self, Answer, Pulse};
-use crate::health::{Now, ResolverStats, Snapshot};
+use crate::health::{Now, ResolverStats, Snapshot, WallTime};
 
 /// What the endpoints read. Copies share it.
 #[derive(Clone)]
@@ -29,6 +29,7 @@ struct Shared {
     /// The two answers that there are to the question whether the agent itself works: no, and yes.
     live: [Short; 2],
     configured: ArcSwap<Configured>,
+    config_status: ArcSwapOption<ConfigStatus>,
     throttle: Throttle,
     operations: Arc<dyn Operations>,
     pulses: Pulses,
@@ -61,6 +62,21 @@ impl Configured {
     }
 }
 
+/// How the configuration was read last.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigStatus {
+    /// When the one in force was read.
+    pub loaded_at: WallTime,
+    /// The files that it was read from, secret ones included.
+    pub files: Vec<String>,
+    /// What is wrong with a newer one, which therefore is not in force. Holds no secret.
+    pub error: Option<String>,
+    /// When that one was read.
+    pub failed_at: Option<WallTime>,
+    /// The settings of the one in force that take effect at the next start.
+    pub needs_restart: Vec<&'static str>,
+}
+
 /// Where liveness is read from.
 pub struct Pulses {
     /// The registry's loop.
@@ -91,6 +107,7 @@ impl State {
                 Short::new(&verdict::live(Pulse { registry: beating, http: beating, runner_lost }))
             }),
             configured: ArcSwap::from_pointee(Configured::new(plan)),
+            config_status: ArcSwapOption::empty(),
             throttle: Throttle::default(),
             operations,
             pulses,
@@ -105,6 +122,16 @@ impl State {
         self.0.configured.store(Arc::new(Configured::new(plan)));
         // `/health` tells the service's name.
         self.0.rendered.store(None);
+    }
+
+    /// Tells how the configuration was read.
+    pub fn tell_config(&self, status: ConfigStatus) {
+        self.0.config_status.store(Some(Arc::new(status)));
+    }
+
+    /// How the configuration was read last; `None` where nobody has told it.
+    pub(super) fn config_status(&self) -> Option<Arc<ConfigStatus>> {
+        self.0.config_status.load_full()
     }
 
     /// What is in force now.

@@ -2,6 +2,7 @@
 
 mod check;
 mod circuit;
+mod config;
 mod detailed;
 mod details;
 mod health_json;
@@ -11,6 +12,7 @@ mod order;
 mod schema;
 
 pub(super) use circuit::{Circuits, NamedCircuit};
+pub(super) use config::Config;
 pub(super) use detailed::{Dependency, Detailed, Server};
 pub(super) use health_json::HealthJson;
 pub(super) use history::History;

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::check::{LastCheck, LastFailure};
 use super::circuit::Circuit;
+use super::config::Config;
 use super::details::Details;
 use super::map::OrderedMap;
 use super::schema::Word;
@@ -30,6 +31,8 @@ pub(in crate::http) struct Detailed<'a> {
     now: Timestamp,
     /// Always null: the task's metadata are not read yet.
     task: Option<()>,
+    /// Null for a moment at the start.
+    config: Option<Config<'a>>,
     groups: Groups,
     resolver: Resolver,
     server: Server,
@@ -117,6 +120,7 @@ impl<'a> Detailed<'a> {
         snapshot: &'a Snapshot,
         service: &'a str,
         environment: &'a str,
+        config: Option<Config<'a>>,
         live: &Answer,
         names: ResolverStats,
         server: Server,
@@ -140,6 +144,7 @@ impl<'a> Detailed<'a> {
             uptime_seconds: seconds(now.mono.since(snapshot.started.mono)),
             now: Timestamp(now.wall),
             task: None,
+            config,
             groups: Groups {
                 live: live.clone().into(),
                 ready: verdict::ready(snapshot, now.mono).into(),

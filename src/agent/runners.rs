@@ -1,0 +1,362 @@
+//! All runners: who watches which dependency, gives them their orders, and replaces those whose settings change.
+//!
+//! A new configuration is taken up without a gap. Dependencies whose settings are the same keep their runner, and with
+//! it circuit, history and connections. For the others runners begin beside the old ones, which go on being shown;
+//! when each has a first result, or has had the time for one, all that is shown changes at once, and the old ones end.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::legacy::{Legacy, Ordered};
+use super::registry::{Reply, RunnerId, Switch, Update};
+use super::runner::{Factory, Shared};
+use super::supervisor::keep_running;
+use crate::clock::{self, Deadline};
+use crate::config::plan::DependencyPlan;
+use crate::health::circuit::{Mode, Override};
+use crate::health::record::GRACE;
+use crate::health::{DependencyName, DependencyView, Now, Order, Record, Snapshot};
+use crate::http::NotDone;
+use crate::net::Target;
+use crate::probe;
+
+/// Orders on their way to a runner. Each is a request that waits, and a request is bounded where it is accepted.
+const ORDERS_WAITING: usize = 64;
+
+/// How much longer than a check the first result of a new runner may take: first checks are spread over a fifth of a
+/// second, and one that hangs is given up only after its grace.
+const FIRST_RESULT_GRACE: Duration = GRACE.saturating_add(Duration::from_secs(1));
+
+/// Makes what makes a dependency's probe.
+pub(super) type Make = Box<dyn Fn(&Arc<DependencyPlan>) -> Factory + Send + Sync>;
+
+/// The overrides to begin with.
+pub(super) type Restored = HashMap<DependencyName, Arc<Override>>;
+
+/// An order for a dependency.
+pub(super) struct Asked {
+    pub(super) dependency: DependencyName,
+    pub(super) order: Order,
+    pub(super) reply: Reply,
+}
+
+/// Other dependencies are to be watched.
+pub(super) struct Reload {
+    /// All of them, in the order of the configuration.
+    pub(super) dependencies: Vec<Arc<DependencyPlan>>,
+    /// What else changes at the moment at which they are shown.
+    pub(super) adopt: Box<dyn FnOnce() + Send>,
+    /// Told when they are.
+    pub(super) done: oneshot::Sender<Changes>,
+}
+
+/// What a new configuration came to, by the names of dependencies.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Changes {
+    pub(super) added: Vec<DependencyName>,
+    pub(super) changed: Vec<DependencyName>,
+    pub(super) removed: Vec<DependencyName>,
+    /// How many go on as they are.
+    pub(super) unchanged: usize,
+}
+
+/// A dependency that is about to be watched.
+pub(super) struct Prepared {
+    id: RunnerId,
+    plan: Arc<DependencyPlan>,
+    record: Record,
+    legacy: Legacy,
+    orders: mpsc::Sender<Ordered>,
+}
+
+impl Prepared {
+    fn new(id: RunnerId, plan: Arc<DependencyPlan>, record: Record) -> Self {
+        let (legacy, orders) = Legacy::new();
+        Self { id, plan, record, legacy, orders }
+    }
+
+    /// Holds its circuit, as it was held before it was there.
+    fn hold(&mut self, over: Arc<Override>, now: Now) {
+        self.legacy.note(&Order::Hold(Arc::clone(&over)));
+        self.record.hold(over, now);
+    }
+
+    /// The dependencies of a start, in the order of the configuration.
+    pub(super) fn all(plans: &[DependencyPlan], mut restored: Restored, now: Now) -> Vec<Self> {
+        let prepare = |(id, plan): (RunnerId, &DependencyPlan)| {
+            let record = Record::new(Arc::clone(plan.policy()), now, clock::draw());
+            let mut prepared = Self::new(id, Arc::new(plan.clone()), record);
+            if let Some(over) = restored.remove(&plan.policy().name) {
+                prepared.hold(over, now);
+            }
+            prepared
+        };
+        (0..).map(RunnerId).zip(plans).map(prepare).collect()
+    }
+
+    /// Who will watch it.
+    pub(super) fn id(&self) -> RunnerId {
+        self.id
+    }
+
+    /// How it looks.
+    pub(super) fn view(&self, now: Now) -> Arc<DependencyView> {
+        Arc::new(self.record.view(now.mono))
+    }
+}
+
+/// A dependency, and how to reach its runner.
+#[derive(Clone)]
+struct Member {
+    id: RunnerId,
+    plan: Arc<DependencyPlan>,
+    /// `None` where it is disabled.
+    runner: Option<Reach>,
+}
+
+#[derive(Clone)]
+struct Reach {
+    orders: mpsc::Sender<Ordered>,
+    legacy: Legacy,
+    stop: CancellationToken,
+}
+
+impl Member {
+    fn name(&self) -> &DependencyName {
+        &self.plan.policy().name
+    }
+
+    fn legacy(&self) -> Option<&Legacy> {
+        self.runner.as_ref().map(|reach| &reach.legacy)
+    }
+
+    fn stop(&self) {
+        if let Some(reach) = &self.runner {
+            reach.stop.cancel();
+        }
+    }
+}
+
+impl Reach {
+    async fn give(&self, order: Order, reply: Reply) {
+        self.legacy.note(&order);
+        // It waits only for a runner that is being brought back. One that has ended for good drops the reply, which
+        // tells whoever asked.
+        let _ = self.orders.send(Ordered { order, reply }).await;
+    }
+}
+
+/// All runners.
+pub(super) struct Runners {
+    shared: Shared,
+    current: Arc<ArcSwap<Snapshot>>,
+    make: Make,
+    members: Vec<Member>,
+    /// Those that are shown, for liveness.
+    watched: Arc<ArcSwap<Vec<Legacy>>>,
+    tasks: JoinSet<()>,
+    next_id: u64,
+}
+
+/// A new configuration whose runners have no first result yet.
+struct Coming {
+    members: Vec<Member>,
+    /// Those of them that take another's place, with that one and the order that it had obeyed last when they began.
+    in_place_of: Vec<(Member, Member, Option<Order>)>,
+    first: HashMap<RunnerId, Arc<DependencyView>>,
+    /// Until then a first result is waited for.
+    deadline: Instant,
+    waits_for: Vec<CancellationToken>,
+    changes: Changes,
+    adopt: Box<dyn FnOnce() + Send>,
+    done: oneshot::Sender<Changes>,
+}
+
+impl Coming {
+    /// Ends when each runner has its first result, or has had the time for one.
+    async fn is_ready(coming: Option<(Instant, &[CancellationToken])>) {
+        let Some((deadline, waits_for)) = coming else { return std::future::pending().await };
+        let all = async {
+            for first_result in waits_for {
+                first_result.cancelled().await;
+            }
+        };
+        // What has none by then is shown without.
+        let _ = tokio::time::timeout_at(deadline, all).await;
+    }
+}
+
+impl Runners {
+    /// Starts a runner for each dependency that is enabled.
+    pub(super) fn start(
+        prepared: Vec<Prepared>,
+        make: Make,
+        current: Arc<ArcSwap<Snapshot>>,
+        watched: Arc<ArcSwap<Vec<Legacy>>>,
+        shared: Shared,
+    ) -> Self {
+        let next_id = prepared.iter().map(|prepared| prepared.id.0 + 1).max().unwrap_or_default();
+        let members = Vec::new();
+        let mut runners = Self { shared, current, make, members, watched, tasks: JoinSet::new(), next_id };
+        runners.members = prepared.into_iter().map(|prepared| runners.spawn(prepared)).collect();
+        runners.show_lives();
+        runners
+    }
+
+    /// The way to give orders.
+    pub(super) fn orders() -> (mpsc::Sender<Asked>, mpsc::Receiver<Asked>) {
+        mpsc::channel(ORDERS_WAITING)
+    }
+
+    /// Runs until the agent stops and every runner has ended. One new configuration is taken up at a time.
+    pub(super) async fn run(mut self, mut asked: mpsc::Receiver<Asked>, mut reloads: mpsc::Receiver<Reload>) {
+        let mut coming: Option<Coming> = None;
+        loop {
+            let waiting = coming.as_ref().map(|coming| (coming.deadline, &coming.waits_for[..]));
+            tokio::select! {
+                biased;
+                () = self.shared.stop.cancelled() => break,
+                Some(asked) = asked.recv() => self.give(asked).await,
+                () = Coming::is_ready(waiting) => {
+                    if let Some(ready) = coming.take() {
+                        self.switch(ready).await;
+                    }
+                }
+                Some(reload) = reloads.recv(), if coming.is_none() => coming = Some(self.begin(reload)),
+                Some(_) = self.tasks.join_next() => {}
+            }
+        }
+        // Whoever still asks is told that nobody answers any more.
+        drop((asked, reloads, coming));
+        while self.tasks.join_next().await.is_some() {}
+    }
+
+    fn spawn(&mut self, prepared: Prepared) -> Member {
+        let Prepared { id, plan, record, legacy, orders } = prepared;
+        if !plan.policy().enabled() {
+            return Member { id, plan, runner: None };
+        }
+        let factory = (self.make)(&plan);
+        let name: Option<Target> = plan.probe().as_ref().and_then(probe::named_target);
+        // Of the agent's end, or of this runner's alone.
+        let stop = self.shared.stop.child_token();
+        let shared = Shared { stop: stop.clone(), ..self.shared.clone() };
+        self.tasks.spawn(keep_running(id, record, factory, name, legacy.clone(), shared));
+        Member { id, plan, runner: Some(Reach { orders, legacy, stop }) }
+    }
+
+    async fn give(&self, Asked { dependency, order, reply }: Asked) {
+        let member = self.members.iter().find(|member| *member.name() == dependency);
+        match member.map(|member| &member.runner) {
+            Some(Some(reach)) => reach.give(order, reply).await,
+            // Whoever asked may have given up.
+            Some(None) => drop(reply.send(Err(NotDone::Disabled))),
+            None => drop(reply.send(Err(NotDone::Unknown))),
+        }
+    }
+
+    /// Starts the runners that a new configuration wants beside those that there are.
+    fn begin(&mut self, Reload { dependencies, adopt, done }: Reload) -> Coming {
+        let now = self.shared.clock.now();
+        let snapshot = self.current.load_full();
+        let mut before: HashMap<DependencyName, Member> =
+            self.members.iter().map(|member| (member.name().clone(), member.clone())).collect();
+        let mut coming = Coming {
+            members: Vec::new(),
+            in_place_of: Vec::new(),
+            first: HashMap::new(),
+            deadline: Deadline::after(FIRST_RESULT_GRACE).instant(),
+            waits_for: Vec::new(),
+            changes: Changes::default(),
+            adopt,
+            done,
+        };
+        for plan in dependencies {
+            let policy = Arc::clone(plan.policy());
+            let old = before.remove(&policy.name);
+            if let Some(same) = old.as_ref().filter(|old| *old.plan == *plan) {
+                coming.changes.unchanged += 1;
+                coming.members.push(same.clone());
+                continue;
+            }
+            let seen = snapshot.get(policy.name.as_str()).filter(|_| old.is_some()).map(|(_, view)| view);
+            let record = match seen {
+                Some(seen) => Record::in_place_of(seen, Arc::clone(&policy), now, clock::draw()),
+                None => Record::new(Arc::clone(&policy), now, clock::draw()),
+            };
+            let mut prepared = Prepared::new(self.next_id(), plan, record);
+            let obeyed = old.as_ref().and_then(Member::legacy).and_then(Legacy::last_order);
+            let held = old.as_ref().and_then(Member::legacy).and_then(|legacy| legacy.held(now.mono));
+            if let Some(over) = held.filter(|_| policy.enabled()) {
+                prepared.hold(over, now);
+            }
+            let view = prepared.view(now);
+            coming.first.insert(prepared.id, Arc::clone(&view));
+            let member = self.spawn(prepared);
+            // No check is made, nor waited for, while it is held open.
+            if let Some(legacy) = member.legacy().filter(|_| !view.circuit.is_held(Mode::ForcedOpen)) {
+                coming.waits_for.push(legacy.first_result().clone());
+                let latest = Deadline::after(policy.timeout + FIRST_RESULT_GRACE).instant();
+                coming.deadline = coming.deadline.max(latest);
+            }
+            match old {
+                None => coming.changes.added.push(policy.name.clone()),
+                Some(old) => {
+                    coming.changes.changed.push(policy.name.clone());
+                    coming.in_place_of.push((member.clone(), old, obeyed));
+                }
+            }
+            coming.members.push(member);
+        }
+        let gone = self.members.iter().map(Member::name).filter(|name| before.contains_key(*name));
+        coming.changes.removed = gone.cloned().collect();
+        coming
+    }
+
+    /// Shows what a new configuration wants to be watched, and ends the runners of what it does not.
+    async fn switch(&mut self, coming: Coming) {
+        let Coming { members, in_place_of, first, changes, adopt, done: told, .. } = coming;
+        for (new, old, obeyed) in &in_place_of {
+            // What was ordered meanwhile was told to the one that is shown.
+            let since =
+                old.legacy().and_then(Legacy::last_order).filter(|last| Some(last) != obeyed.as_ref());
+            if let (Some(order), Some(reach)) = (since, &new.runner) {
+                let (reply, carried_out) = oneshot::channel();
+                reach.give(order, reply).await;
+                // One that ends instead is about to be brought back, and then obeys.
+                let _ = carried_out.await;
+            }
+        }
+        let shown: Vec<RunnerId> = members.iter().map(|member| member.id).collect();
+        let (done, seen) = oneshot::channel();
+        let switch = Switch { shown, first, adopt, done };
+        if self.shared.updates.send(Update::Switch(switch)).await.is_ok() {
+            let _ = seen.await;
+        }
+        let before = std::mem::replace(&mut self.members, members);
+        for old in before.iter().filter(|old| self.members.iter().all(|member| member.id != old.id)) {
+            old.stop();
+        }
+        self.show_lives();
+        // Whoever asked may be about to end.
+        let _ = told.send(changes);
+    }
+
+    fn show_lives(&self) {
+        let lives = self.members.iter().filter_map(|member| member.legacy().cloned()).collect();
+        self.watched.store(Arc::new(lives));
+    }
+
+    fn next_id(&mut self) -> RunnerId {
+        let id = RunnerId(self.next_id);
+        self.next_id += 1;
+        id
+    }
+}
