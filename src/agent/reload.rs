@@ -225,8 +225,10 @@ impl Reloader {
 }
 
 fn tell(changes: &Changes, why: Why) {
-    let list =
-        |names: &[DependencyName]| names.iter().map(DependencyName::as_str).collect::<Vec<_>>().join(",");
+    let list = |names: &[DependencyName]| {
+        let names: Vec<&str> = names.iter().map(DependencyName::as_str).collect();
+        (!names.is_empty()).then(|| names.join(","))
+    };
     let Changes { added, changed, removed, unchanged } = changes;
     tracing::info!(
         trigger = why.as_str(),

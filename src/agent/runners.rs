@@ -63,7 +63,7 @@ pub(super) struct Changes {
     pub(super) added: Vec<DependencyName>,
     pub(super) changed: Vec<DependencyName>,
     pub(super) removed: Vec<DependencyName>,
-    /// How many go on as they are.
+    /// How many that are checked go on as they are.
     pub(super) unchanged: usize,
 }
 
@@ -282,7 +282,7 @@ impl Runners {
             let policy = Arc::clone(plan.policy());
             let old = before.remove(&policy.name);
             if let Some(same) = old.as_ref().filter(|old| *old.plan == *plan) {
-                coming.changes.unchanged += 1;
+                coming.changes.unchanged += usize::from(policy.enabled());
                 coming.members.push(same.clone());
                 continue;
             }

@@ -125,6 +125,9 @@ async fn detailed_has_the_shape_of_the_contract_field_by_field() {
             "status": "string", "service": "string", "environment": "string",
             "version": {"sickbay": "string", "commit": "string", "rustc": "string"},
             "started_at": "time", "uptime_seconds": "number", "now": "time", "task": "null",
+            "config": {
+                "loaded_at": "time", "files": ["string"], "error": "null", "failed_at": "null", "needs_restart": [],
+            },
             "groups": {"live": group, "ready": group, "alb": group, "startup": group},
             "resolver": {
                 "packets": "integer", "shared": "integer", "waited": "integer", "waited_seconds": "number",

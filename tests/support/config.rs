@@ -38,6 +38,18 @@ impl Config {
         Self::of(&quick(dependencies))
     }
 
+    /// Writes another content in its place, in one step.
+    pub fn replace(&self, content: &Value) {
+        self.replace_text(&format!("{content:#}\n"));
+    }
+
+    /// The same with this text, whatever it is.
+    pub fn replace_text(&self, text: &str) {
+        let next = self.path.with_extension("next");
+        std::fs::write(&next, text).expect("a folder to write to");
+        std::fs::rename(&next, &self.path).expect("a folder to write to");
+    }
+
     /// Where it is.
     pub fn path(&self) -> &str {
         self.path.to_str().expect("UTF-8")
