@@ -313,7 +313,10 @@ fn show(circuit: &Value) -> String {
     let [successes, failures, opens] = counts;
     line("since the start", format!("{successes} successes, {failures} failures; opened by them: {opens}"));
     if circuit["successes"] == 0 && circuit["failures"] != 0 {
-        line("", "it never succeeded: before that a circuit stays closed, and the dependency is down".to_owned());
+        line(
+            "",
+            "it never succeeded: before that a circuit stays closed, and the dependency is down".to_owned(),
+        );
     }
     let rate = |span: &str| match percent(&circuit["rates"][span]["success_rate"]) {
         rate if rate.is_empty() => format!("{span} no checks"),

@@ -4,6 +4,7 @@
 //! our own: a time limit for the head of a request, a limit for connections, and an end that comes.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -118,6 +119,8 @@ pub async fn serve(
             tracing::debug!("an accepted socket: {error}");
         }
         let serve = |stream: Watched<_>| {
+            // Who comes by IPv4 to a listener of both is told as what it is.
+            let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
             let client = front.to(stream.written(), peer);
             let connection = http.serve_connection(TokioIo::new(stream), client).into_owned();
             let connection = graceful.watch(connection);
