@@ -82,19 +82,23 @@ struct Refused {
     message: String,
     header: Option<(HeaderName, HeaderValue)>,
     /// Whether the log is told.
-    told: bool,
+    is_told: bool,
 }
 
 impl Refused {
     fn new(code: StatusCode, error: &'static str, message: impl Into<String>) -> Self {
-        Self { code, error, message: message.into(), header: None, told: true }
+        Self { code, error, message: message.into(), header: None, is_told: true }
     }
 
     fn with(self, name: HeaderName, value: HeaderValue) -> Self {
         Self { header: Some((name, value)), ..self }
     }
 
-    fn answer(self, id: &HeaderValue) -> Response<Bytes> {
+    /// The answer, of which the log is told.
+    fn told(self, attempt: &Attempt<'_>, id: &HeaderValue) -> Response<Bytes> {
+        if self.is_told {
+            attempt.refused(self.code, self.error);
+        }
         let mut response = error(self.code, self.error, &self.message, id);
         response.headers_mut().extend(self.header);
         response
@@ -109,36 +113,26 @@ pub(super) async fn answer(state: &State, action: Action, name: &str, asked: &As
             attempt.accepted();
             response
         }
-        Err(refused) => {
-            if refused.told {
-                attempt.refused(refused.code, refused.error);
-            }
-            refused.answer(asked.id)
-        }
+        Err(refused) => refused.told(&attempt, asked.id),
     }
 }
 
-/// Whether whoever asks may read what operators may; else what they are answered.
-pub(super) fn may_read(
+/// What whoever asks is answered who may not read what operators may.
+pub(super) fn read_refused(
     state: &State,
     configured: &Configured,
     asked: &Asked<'_>,
-) -> Result<(), Response<Bytes>> {
+) -> Option<Response<Bytes>> {
     if !configured.tokens.for_reads() {
-        return Ok(());
+        return None;
     }
     let mut attempt = attempt(Verb::Read, None, asked);
     match authorise(state, configured, Verb::Read, asked, &mut attempt) {
         Ok(_) => {
             attempt.accepted();
-            Ok(())
+            None
         }
-        Err(refused) => {
-            if refused.told {
-                attempt.refused(refused.code, refused.error);
-            }
-            Err(refused.answer(asked.id))
-        }
+        Err(refused) => Some(refused.told(&attempt, asked.id)),
     }
 }
 
@@ -263,7 +257,7 @@ fn authorise(
             }
         }
     };
-    Err(Refused { told: throttle.tells(client, now), ..refused })
+    Err(Refused { is_told: throttle.tells(client, now), ..refused })
 }
 
 /// What the body says.

@@ -317,7 +317,7 @@ async fn answer(state: &State, serves: Serves, asked: &Asked<'_>) -> Response<By
     let configured = state.configured();
     let reads_of_operators =
         endpoint.audience() == Audience::Operators && !matches!(endpoint, Endpoint::Order(_));
-    if reads_of_operators && let Err(refused) = orders::may_read(state, &configured, asked) {
+    if reads_of_operators && let Some(refused) = orders::read_refused(state, &configured, asked) {
         return refused;
     }
     // One snapshot and one moment for all of an answer: its parts must not contradict each other.

@@ -1,6 +1,6 @@
 //! Orders to the built agent: who may, from where, what is told of it, and what becomes of nonsense.
 //!
-//! What is carried out, and how it is answered, is tested beside the code (`src/http/orders/tests.rs`).
+//! How each refusal looks is tested beside the code (`src/http/orders/tests.rs`).
 
 use std::net::{Ipv4Addr, SocketAddr};
 
@@ -56,6 +56,65 @@ fn described(document: &Value, name: &str) -> Vec<(String, Method)> {
         })
     };
     paths.iter().flat_map(|(path, item)| methods(path, item)).collect()
+}
+
+/// Each answer shows what was ordered, and so does the next question, whatever that is.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_ordered_is_done_when_it_is_answered() {
+    let (config, _peer) = config(json!({})).await;
+    let agent = start(&config, &Env::new()).await;
+    let order = async |path: &str, body: Value| {
+        let headers = [
+            ("authorization", &*bearer(ADMIN)),
+            ("content-type", "application/json"),
+            ("x-correlation-id", "of-the-order"),
+        ];
+        let answer = agent.request(Method::POST, path, &headers, &body.to_string()).await;
+        assert_eq!(answer.status, 200, "{path}: {answer}");
+        answer.json()
+    };
+    let open = json!({"reason": "moving house", "for": "30m", "readiness": "ignore"});
+    let held = order("/circuits/port/open", open).await;
+    let over = &held["override"];
+    assert_eq!((&held["dependency"], &held["state"]), (&json!("port"), &json!("open")), "{held}");
+    let said = ["mode", "reason", "actor", "readiness"].map(|field| over[field].as_str().unwrap_or_default());
+    assert_eq!(said, ["forced_open", "moving house", "admin", "ignore"]);
+    let moment = |value: &Value| value.as_str().expect("a time").parse::<jiff::Timestamp>().expect("a time");
+    let lasts = moment(&over["expires_at"]).as_millisecond() - moment(&over["since"]).as_millisecond();
+    assert_eq!(lasts, 30 * 60 * 1000);
+    assert_eq!(agent.get("/circuits/port").await.json()["override"], *over);
+    assert_eq!(agent.dependency("port").await["status"], "down");
+    assert_eq!(agent.get("/health/ready").await.status, 200, "it gates nothing");
+
+    order("/circuits/port/open", json!({"reason": "it counts"})).await;
+    assert_eq!(agent.get("/health/ready").await.status, 503, "what is said later holds");
+    let closed = order("/circuits/port/close", json!({"reason": "trust me", "for": "1h30m"})).await;
+    assert_eq!((&closed["state"], &closed["override"]["mode"]), (&json!("closed"), &json!("forced_closed")));
+    assert_eq!(agent.get("/health/ready").await.status, 200);
+
+    let (first, second) = (order("/checks/port", json!({})).await, order("/checks/port", json!({})).await);
+    let ids = [first, second, agent.dependency("port").await].map(|it| {
+        assert_eq!(it["last_check"]["ok"], true, "{it}");
+        it["last_check"]["check_id"].clone()
+    });
+    assert!(ids[0] != ids[1] && ids[1] == ids[2], "each order is a check of its own: {ids:?}");
+
+    let reset = order("/circuits/port/reset", json!({})).await;
+    assert_eq!(reset["override"], Value::Null);
+    agent.until_dependency("port", |it| it["circuit"]["state"] == "closed", "that trials succeed").await;
+
+    let told = |line: &Value| line["target"] == "audit" && line["action"] == "reset";
+    agent.until_logged(told, "the last order").await;
+    let audit: Vec<Value> = agent.logs().into_iter().filter(|line| line["target"] == "audit").collect();
+    let fields = |line: &Value| {
+        json!([line["level"], line["action"], line["dependency"], line["actor"], line["code"]])
+    };
+    let expected = ["open", "open", "close", "check", "check", "reset"];
+    let expected = expected.map(|action| json!(["INFO", action, "port", "admin", 200]));
+    assert_eq!(audit.iter().map(fields).collect::<Vec<_>>(), expected);
+    assert!(audit.iter().all(|line| line["correlation_id"] == "of-the-order"), "{audit:?}");
+    assert_eq!((&audit[0]["reason"], &audit[0]["for_seconds"]), (&json!("moving house"), &json!(1800.0)));
+    assert!(!agent.output().contains(ADMIN));
 }
 
 #[tokio::test(flavor = "multi_thread")]
