@@ -69,7 +69,9 @@ pub fn ready(snapshot: &Snapshot, now: Monotonic) -> Answer {
 pub fn startup(snapshot: &Snapshot) -> Answer {
     let waiting: Vec<Reason> = snapshot
         .enabled(Impact::Critical)
-        .filter(|(index, view)| !snapshot.past.came_up && !view.circuit.is_ignored() && !snapshot.has_come_up(*index))
+        .filter(|(index, view)| {
+            !snapshot.past.came_up && !view.circuit.is_ignored() && !snapshot.has_come_up(*index)
+        })
         .map(|(_, view)| {
             let seen = view.last_check.is_some() || view.known_down();
             reason(view, if seen { Status::Down } else { Status::Unknown })

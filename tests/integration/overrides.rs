@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+use hyper::Method;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
@@ -51,11 +52,23 @@ async fn until_kept(folder: &Path, wanted: &[&str]) {
 fn config(state: &Path, dependencies: impl IntoIterator<Item = Value>) -> Config {
     let mut content = quick(dependencies);
     content["server"]["state_dir"] = json!(state);
+    content["server"]["admin_token"] = json!(TOKEN);
     Config::of(&content)
 }
 
 async fn codes(agent: &Agent) -> [u16; 2] {
     [agent.get("/health/ready").await.status, agent.get("/health/alb").await.status]
+}
+
+const TOKEN: &str = "0123456789abcdef";
+
+/// Gives an order. What it answers is a promise: the process may be killed right after.
+async fn order(agent: &Agent, path: &str, body: &Value) -> Value {
+    let bearer = format!("Bearer {TOKEN}");
+    let headers = [("authorization", bearer.as_str()), ("content-type", "application/json")];
+    let answer = agent.request(Method::POST, path, &headers, &body.to_string()).await;
+    assert_eq!(answer.status, 200, "{path}: {answer}");
+    answer.json()
 }
 
 const HOUR: SignedDuration = SignedDuration::from_hours(1);
@@ -98,6 +111,25 @@ async fn an_override_survives_a_kill_and_a_restart() {
         until_kept(folder.path(), &["open", "closed"]).await;
         agent.signal(Signal::KILL);
     }
+    // What is ordered is kept when it is answered.
+    let agent = config.agent().await;
+    let body = json!({"reason": "maintenance", "for": "30m"});
+    let answer = order(&agent, "/circuits/free/open", &body).await;
+    assert_eq!((&answer["state"], &answer["override"]["mode"]), (&json!("open"), &json!("forced_open")));
+    agent.signal(Signal::KILL);
+    assert_eq!(kept(folder.path()).as_deref(), Ok(&["open", "closed", "free"].map(str::to_owned)[..]));
+    let agent = config.agent().await;
+    let again = agent.dependency("free").await["circuit"]["override"].clone();
+    assert_eq!(again, answer["override"], "to the millisecond");
+    assert_eq!(again["reason"], "maintenance");
+    for name in ["free", "closed", "open"] {
+        let answer = order(&agent, &format!("/circuits/{name}/reset"), &json!({})).await;
+        assert_eq!((&answer["override"], &answer["state"]), (&Value::Null, &json!("half_open")));
+    }
+    assert_eq!(kept(folder.path()), Ok(vec![]));
+    agent.signal(Signal::KILL);
+    let agent = config.agent().await;
+    agent.until("/health/ready", |it| it.status == 200, "that nothing is held any more").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

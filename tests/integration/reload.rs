@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 
+use hyper::Method;
 use serde_json::{Value, json};
 
 use crate::support::agent::{Agent, Signal};
@@ -69,7 +70,7 @@ async fn sighup_restarts_what_was_changed_and_nothing_else() {
     let names: Vec<&String> = answer["dependencies"].as_object().expect("a map").keys().collect();
     let names: Vec<_> =
         names.into_iter().filter(|name| ["one", "two", "gone", "added"].contains(&name.as_str())).collect();
-    assert_eq!(names, ["one", "two", "added"], "in the order in which layers name them");
+    assert_eq!(names, ["added", "two", "one"], "in the order of the new file");
     let [one, two, added] = ["one", "two", "added"].map(|name| &answer["dependencies"][name]);
     assert!(successes(one) >= successes(&before), "it keeps its counts: {one:#}");
     assert_eq!(one["pool"]["created"], 1, "and its connection: {one:#}");
@@ -166,6 +167,33 @@ async fn a_rotated_secret_file_is_taken_up_by_itself() {
     for password in ["first-1", "second-2"] {
         assert!(!agent.output().contains(password), "{password} is in the log");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rotated_token_is_taken_up_and_the_old_one_is_good_for_nothing() {
+    let peer = tcp::mute().await;
+    let folder = Folder::new("rotated");
+    let file = folder.write("token", b"the-first-token-1\n");
+    let port = json!({"host": "127.0.0.1", "port": peer.address().port()});
+    let mut content = config::quick([config::on("tcp", "port", port)]);
+    content["server"]["admin_token"] = json!(format!("${{file:{}}}", file.display()));
+    let config = Config::of(&content);
+    let agent = config.agent().await;
+    let reset = async |token: &str| {
+        let bearer = format!("Bearer {token}");
+        let answer =
+            agent.request(Method::POST, "/circuits/port/reset", &[("authorization", &bearer)], "").await;
+        answer.status
+    };
+    assert_eq!(reset("the-first-token-1").await, 200);
+    let before = agent.until_dependency("port", |it| successes(it) >= 3, "checks").await;
+    folder.write("token", b"the-second-token-2\n");
+    agent.signal(Signal::HUP);
+    let taken_up = |line: &Value| line["trigger"] == "SIGHUP" && line["level"] == "INFO";
+    agent.until_logged(taken_up, "that it is taken up").await;
+    assert_eq!((reset("the-first-token-1").await, reset("the-second-token-2").await), (401, 200));
+    let after = agent.dependency("port").await;
+    assert!(successes(&after) >= successes(&before), "no dependency has anything to do with it: {after:#}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

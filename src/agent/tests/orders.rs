@@ -318,24 +318,30 @@ async fn who_is_not_there_and_who_is_disabled_is_told_apart() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_restored_override_holds_from_the_first_snapshot_on() {
-    let plan = plan(&[("database", "")]);
+async fn restored_overrides_hold_from_the_first_snapshot_on_and_leave_nothing_starting() {
     let clock = Clock::start();
     let now = clock.now();
     let mono = now.mono + 30 * MINUTE;
-    let over = Override {
-        mode: Mode::ForcedClosed,
-        reason: "before the restart".into(),
-        actor: Actor::new("admin"),
-        since: now.wall,
-        expires: crate::health::Now { mono, wall: now.wall_at(mono) },
-        readiness: Readiness::Count,
+    let over = |name: &str, mode| {
+        let over = Override {
+            mode,
+            reason: "before the restart".into(),
+            actor: Actor::new("admin"),
+            since: now.wall,
+            expires: crate::health::Now { mono, wall: now.wall_at(mono) },
+            readiness: Readiness::Ignore,
+        };
+        (DependencyName::parse(name).unwrap(), Arc::new(over))
     };
-    let restored = [(DependencyName::parse("database").unwrap(), Arc::new(over))].into();
-    let it = Inside::start_with(&plan, [("database", hangs())], restored);
-    assert_eq!((it.status("database"), it.service()), (Status::Degraded, ServiceStatus::Degraded));
-    assert_eq!(it.held.borrow().overrides.len(), 1, "and is kept on");
-    it.until("it expires", |it| it.view("database").circuit.over.is_none()).await;
+    let restored = [over("open", Mode::ForcedOpen), over("closed", Mode::ForcedClosed)].into();
+    let plans = plan(&[("open", ""), ("closed", "")]);
+    let it = Inside::start_with(&plans, [("open", hangs()), ("closed", refused())], restored);
+    assert_eq!([it.status("open"), it.status("closed")], [Status::Down, Status::Degraded]);
+    assert_eq!(it.held.borrow().overrides.len(), 2, "and are kept on");
+    it.until("a result", |it| it.view("closed").last_check.is_some()).await;
+    assert_eq!((it.service(), it.asked("open")), (ServiceStatus::Degraded, 0));
+    it.until("both expire", |it| it.held.borrow().overrides.is_empty()).await;
+    assert_eq!(it.service(), ServiceStatus::Down);
 }
 
 // A new configuration.
