@@ -388,6 +388,45 @@ mod tests {
         assert_eq!(record.history().iter().count(), 0);
     }
 
+    #[test]
+    fn one_in_place_of_another_takes_over_what_a_change_of_settings_does_not_touch() {
+        let at = now(secs(500));
+        let next = |before: &Record| {
+            let before = before.view(at.mono);
+            let policy = Policy { timeout: secs(9), ..policy("database") };
+            Record::in_place_of(&before, Arc::new(policy), at, Fraction::ZERO)
+        };
+        let seen = |record: &Record| {
+            let view = record.view(at.mono);
+            (view.circuit.state, view.succeeded_once, view.circuit.failures, view.circuit.transitions.len())
+        };
+        // One that never came up: what comes next is still its first success, or a bad deployment.
+        let mut never_up = record(policy("database"));
+        run_next(&mut never_up, REFUSED);
+        assert_eq!(seen(&next(&never_up)), (State::Closed, false, 0, 0));
+        let mut failing = record(policy("database"));
+        run_next(&mut failing, Ok(()));
+        run_next(&mut failing, REFUSED);
+        assert_eq!(
+            seen(&next(&failing)),
+            (State::Closed, true, 0, 0),
+            "below the threshold, and counted anew"
+        );
+
+        // One that was down stays so until trials have succeeded.
+        let mut broken = next(&open());
+        assert_eq!(seen(&broken), (State::HalfOpen, true, 0, 0));
+        assert!(broken.due() <= at.mono + millis(200), "at once");
+        assert!(broken.view(at.mono).known_down());
+        run_many(&mut broken, 2, Ok(()));
+        assert_eq!(broken.view(at.mono).circuit.state, State::HalfOpen);
+        run_next(&mut broken, Ok(()));
+        assert_eq!(broken.view(at.mono).circuit.state, State::Closed);
+        let mut broken = next(&open());
+        run_next(&mut broken, REFUSED);
+        assert!(broken.is_open());
+    }
+
     // The time between checks.
 
     #[test]

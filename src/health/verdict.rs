@@ -333,6 +333,24 @@ mod tests {
     }
 
     #[test]
+    fn what_is_added_later_starts_nothing_anew() {
+        let new = || Arc::new(view(policy("new"), As::NeverChecked));
+        for (before, expected) in [(As::NeverChecked, ServiceStatus::Starting), (As::Up, ServiceStatus::Down)]
+        {
+            let all = snapshot(vec![with(Impact::Critical, before)]);
+            let next = all.with(vec![new()], AT);
+            let codes = (alb(&next, AT).code(), startup(&next).code(), ready(&next, AT).code());
+            let rest = if before == As::Up { (200, 200, 503) } else { (503, 503, 503) };
+            assert_eq!((service(&next, AT), codes), (expected, rest), "{before:?}");
+            let last = next.with(vec![new()], AT);
+            assert_eq!(service(&last, AT), expected, "nor after the next one");
+        }
+        // It had started, and had never come up.
+        let next = snapshot(vec![with(Impact::Critical, NEVER_UP)]).with(vec![new()], AT);
+        assert_eq!((service(&next, AT), startup(&next).code()), (ServiceStatus::Down, 503));
+    }
+
+    #[test]
     fn the_worst_of_several_decides() {
         let critical = |called, what| view(policy(called), what);
         let degraded = |called, what| view(Policy { impact: Impact::Degraded, ..policy(called) }, what);

@@ -338,9 +338,10 @@ async fn answer(state: &State, serves: Serves, asked: &Asked<'_>) -> Response<By
         Endpoint::Detailed => {
             let Configured { service, environment, .. } = &*configured;
             let (live, names, server) = (state.live(), state.names(), wire::Server::new(state.all_counts()));
-            let config = state.config_status();
-            let config = config.as_deref().map(wire::Config::new);
-            ok(&wire::Detailed::new(&snapshot, service, environment, config, &live, names, server, now))
+            let status = state.config_status();
+            let config = status.as_deref().map(wire::Config::new);
+            let configuration = wire::Configuration { service, environment, config };
+            ok(&wire::Detailed::new(&snapshot, configuration, &live, names, server, now))
         }
         Endpoint::Dependency => one(&|index| ok(&wire::Dependency::new(&snapshot, index, now))),
         Endpoint::Config => respond(StatusCode::OK, JSON, configured.config.clone()),

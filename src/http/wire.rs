@@ -13,7 +13,7 @@ mod schema;
 
 pub(super) use circuit::{Circuits, NamedCircuit};
 pub(super) use config::Config;
-pub(super) use detailed::{Dependency, Detailed, Server};
+pub(super) use detailed::{Configuration, Dependency, Detailed, Server};
 pub(super) use health_json::HealthJson;
 pub(super) use history::History;
 pub(super) use order::{Said, schema as order_schema};

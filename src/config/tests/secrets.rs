@@ -1,6 +1,10 @@
 //! No secret is shown: not in the effective configuration, not in a target or a warning, not in an error.
 
+use std::fs;
+use std::path::Path;
+
 use super::*;
+use crate::files::Seen;
 
 const MARK: &str = "hunter2";
 /// The SHA-256 of something.
@@ -37,6 +41,35 @@ dependencies:
   - {{name: u, kind: http, impact: none, url: \"https://h/${{file:{file}}}\"}}
 "
     )
+}
+
+#[test]
+fn the_files_that_were_read_are_named_those_that_are_not_there_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let [file, secret, gone] = ["sickbay.yaml", "secret", "gone"].map(|name| folder.path().join(name));
+    fs::write(&secret, "hunter2").unwrap();
+    let token = |from: &Path| {
+        format!("server: {{admin_token: '0123456789-${{file:{0}}}-${{file:{0}}}'}}\n", from.display())
+    };
+    let sources = Sources { files: vec![file.clone()], ..Sources::default() };
+    let paths = |files: &[Seen]| files.iter().map(|seen| seen.path.clone()).collect::<Vec<_>>();
+
+    fs::write(&file, token(&secret)).unwrap();
+    let plan = load(&sources).unwrap();
+    assert_eq!(paths(plan.files()), [file.clone(), secret.clone()]);
+    assert!(!plan.files().iter().any(Seen::has_changed));
+    fs::write(&secret, "hunter22").unwrap();
+    let changed: Vec<bool> = plan.files().iter().map(Seen::has_changed).collect();
+    assert_eq!(changed, [false, true]);
+
+    fs::write(&file, token(&gone)).unwrap();
+    let errors = load(&sources).unwrap_err();
+    assert_eq!(paths(errors.files()), [file.clone(), gone.clone()]);
+    fs::write(&gone, "there").unwrap();
+    assert!(errors.files()[1].has_changed(), "what was missing is there");
+
+    fs::remove_file(&file).unwrap();
+    assert_eq!(paths(load(&sources).unwrap_err().files()), [file]);
 }
 
 #[test]

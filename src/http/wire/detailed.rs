@@ -19,6 +19,13 @@ use crate::health::{
 };
 use crate::http::counts::Counts;
 
+/// What is told of the configuration.
+pub(in crate::http) struct Configuration<'a> {
+    pub(in crate::http) service: &'a str,
+    pub(in crate::http) environment: &'a str,
+    pub(in crate::http) config: Option<Config<'a>>,
+}
+
 /// Everything.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(in crate::http) struct Detailed<'a> {
@@ -118,9 +125,7 @@ impl From<Answer> for Group {
 impl<'a> Detailed<'a> {
     pub(in crate::http) fn new(
         snapshot: &'a Snapshot,
-        service: &'a str,
-        environment: &'a str,
-        config: Option<Config<'a>>,
+        Configuration { service, environment, config }: Configuration<'a>,
         live: &Answer,
         names: ResolverStats,
         server: Server,
