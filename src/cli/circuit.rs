@@ -176,11 +176,12 @@ fn path(Named { name }: &Named) -> Result<String, Exit> {
 
 impl Held {
     fn body(&self) -> Result<Map<String, Value>, Exit> {
-        let reason = match &self.reason {
-            Some(reason) => reason.clone(),
+        let reason = match self.reason.as_deref().map(str::trim) {
             None => ask_for_a_reason()?,
+            Some("") => return Err(no_reason()),
+            Some(reason) => reason.to_owned(),
         };
-        let mut body = Map::from_iter([("reason".to_owned(), Value::from(reason.trim()))]);
+        let mut body = Map::from_iter([("reason".to_owned(), Value::from(reason))]);
         if let Some(span) = self.span {
             body.insert("for".to_owned(), format_duration(span).into());
         }
@@ -198,11 +199,13 @@ fn ask_for_a_reason() -> Result<String, Exit> {
         let _ = stdin.read_line(&mut reason);
     }
     match reason.trim() {
-        "" => {
-            Err(unusable("there is no reason; give one by --reason, for whoever finds the circuit like this"))
-        }
+        "" => Err(no_reason()),
         reason => Ok(reason.to_owned()),
     }
+}
+
+fn no_reason() -> Exit {
+    unusable("there is no reason; give one by --reason, for whoever finds the circuit like this")
 }
 
 fn token(environment: &Env) -> Result<Option<HeaderValue>, Exit> {

@@ -18,6 +18,8 @@
 mod support;
 
 mod agent;
+mod circuit_command;
+mod circuit_life;
 mod cli;
 mod config_errors;
 mod dns;

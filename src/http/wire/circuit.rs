@@ -164,7 +164,11 @@ impl<'a> Circuit<'a> {
             success_threshold: circuit.settings.success_threshold.get(),
             consecutive_failures: circuit.consecutive_failures,
             consecutive_successes: circuit.consecutive_successes,
-            next_trial_at: circuit.trial_at.map(|point| Timestamp(now.wall_at(point))),
+            next_trial_at: match circuit.over.as_deref().filter(|over| over.mode == Mode::ForcedOpen) {
+                // To the millisecond as the override tells it.
+                Some(over) => Some(Timestamp(over.expires.wall)),
+                None => circuit.trial_at.map(|point| Timestamp(now.wall_at(point))),
+            },
             opens: circuit.opens,
             successes: circuit.successes,
             failures: circuit.failures,
