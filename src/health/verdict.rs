@@ -706,8 +706,11 @@ mod tests {
         alb(&snapshot(vec![fresh(api.view(AT)), fresh(shared.view(AT))]), AT).pass
     }
 
-    /// What an operator can do to a circuit without keeping its checks from being made.
-    const ORDERS: [(&str, fn(&mut Record), fn(&mut Record)); 7] = [
+    /// Something that an operator does.
+    type Deed = fn(&mut Record);
+
+    /// What an operator can do to a circuit without keeping its checks from being made: before them, and after.
+    const ORDERS: [(&str, Deed, Deed); 7] = [
         ("none", nothing, nothing),
         ("forced closed all the time", |it| force(it, Mode::ForcedClosed, 0), nothing),
         ("forced closed and reset", |it| force(it, Mode::ForcedClosed, 0), reset),
