@@ -99,6 +99,8 @@ pub(super) struct Registry {
     heartbeat: Heartbeat,
     /// The places in the snapshot.
     places: HashMap<RunnerId, usize>,
+    /// The newest of those that are shown.
+    newest: Option<RunnerId>,
     /// What runners say that are to be shown later.
     ahead: HashMap<RunnerId, Arc<DependencyView>>,
     /// Whoever keeps the overrides looks here.
@@ -142,12 +144,14 @@ impl Registry {
         let told = (0..count).map(|index| first.status(index, now)).collect();
         let told_service = Told::of(&first, now);
         drop(first);
+        let places = places(shown);
         let registry = Self {
             clock,
             current,
             updates,
             heartbeat,
-            places: places(shown),
+            newest: places.keys().max().copied(),
+            places,
             ahead: HashMap::new(),
             held,
             apart: apart(count),
@@ -226,7 +230,7 @@ impl Registry {
         if let Some(slot) = self.places.get(&runner).and_then(|place| next.dependencies.get_mut(*place)) {
             tell(Some(slot));
             *slot = view;
-        } else if self.places.keys().all(|shown| *shown < runner) {
+        } else if self.newest.is_none_or(|newest| newest < runner) {
             tell(self.ahead.get(&runner).map(|view| &**view));
             self.ahead.insert(runner, view);
         }
@@ -255,6 +259,8 @@ impl Registry {
         };
         self.told = views.iter().map(|(_, view)| told_before(view)).collect();
         self.places = places(views.iter().map(|(runner, _)| *runner));
+        // What is to be shown next is newer than any before it, shown or not.
+        self.newest = self.newest.max(self.places.keys().max().copied());
         self.apart = apart(views.len());
         before.with(views.into_iter().map(|(_, view)| view).collect(), self.clock.mono())
     }

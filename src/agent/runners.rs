@@ -4,7 +4,7 @@
 //! it circuit, history and connections. For the others runners begin beside the old ones, which go on being shown;
 //! when each has a first result, or has had the time for one, all that is shown changes at once, and the old ones end.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -340,10 +340,9 @@ impl Runners {
         if self.shared.updates.send(Update::Switch(switch)).await.is_ok() {
             let _ = seen.await;
         }
+        let stay: HashSet<RunnerId> = members.iter().map(|member| member.id).collect();
         let before = std::mem::replace(&mut self.members, members);
-        for old in before.iter().filter(|old| self.members.iter().all(|member| member.id != old.id)) {
-            old.stop();
-        }
+        before.iter().filter(|old| !stay.contains(&old.id)).for_each(Member::stop);
         self.show_lives();
         // Whoever asked may be about to end.
         let _ = told.send(changes);
