@@ -300,7 +300,7 @@ async fn keep_in(folder: PathBuf, mut held: watch::Receiver<Held>, written: watc
         match &failed {
             Some(error) if told != failed => tracing::error!(
                 folder = %folder.display(),
-                "overrides cannot be kept in the state folder: {error}; they are in force, and would not outlast a restart: let `server.state_dir` be a folder that this user (uid {}) can write to, on a volume with room",
+                "overrides cannot be kept in the state folder: {error}; they are in force, but a restart would find what the folder held before: let `server.state_dir` be a folder that this user (uid {}) can write to, on a volume with room",
                 rustix::process::geteuid().as_raw()
             ),
             None if told.is_some() => {
