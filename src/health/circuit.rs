@@ -61,6 +61,13 @@ pub struct Settings {
     pub half_open_interval: Duration,
 }
 
+impl Settings {
+    /// How long it can stay open, but for the ±10 %.
+    pub fn longest_recovery_timeout(&self) -> Duration {
+        self.recovery_timeout_max.unwrap_or_default().max(self.recovery_timeout)
+    }
+}
+
 /// How a check may be made now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Permit {
@@ -373,9 +380,8 @@ impl Circuit {
     }
 
     fn open(&mut self, reason: Reason, now: Now, draw: Fraction) {
-        let Settings { recovery_timeout, recovery_timeout_max, .. } = self.settings;
-        let most = recovery_timeout_max.unwrap_or_default().max(recovery_timeout);
-        let grown = recovery_timeout.saturating_mul(1 << self.openings.min(31)).min(most);
+        let grown = self.settings.recovery_timeout.saturating_mul(1 << self.openings.min(31));
+        let grown = grown.min(self.settings.longest_recovery_timeout());
         self.change(State::Open, reason, now);
         self.broken = true;
         self.opens += 1;

@@ -139,7 +139,10 @@ impl Policy {
         let repeats = self.circuit.success_threshold.get() - 1;
         // Jitter is added to points of a grid: it does not add up.
         let jitter = if repeats > 0 { trials.mul_f64(super::schedule::JITTER) } else { Duration::ZERO };
-        self.timeout + self.circuit.recovery_timeout.mul_f64(1.1) + trials.saturating_mul(repeats) + jitter
+        self.timeout
+            + self.circuit.longest_recovery_timeout().mul_f64(1.1)
+            + trials.saturating_mul(repeats)
+            + jitter
     }
 }
 
@@ -149,7 +152,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::health::circuit::State;
+    use crate::health::circuit::{Settings, State};
     use crate::health::test_support::{
         Chance, api_policy, count, failed, millis, now, policy, secs, succeeded,
     };
@@ -161,6 +164,9 @@ mod tests {
         assert_eq!(policy("database").worst_detection(), millis(10_500 * 5 + 10_000));
         // A trial that fails late, a long recovery timeout, two more trials.
         assert_eq!(policy("database").worst_recovery(), millis(10_000 + 66_000 + 4_100));
+        let circuit = Settings { recovery_timeout_max: Some(secs(300)), ..policy("database").circuit };
+        let growing = Policy { circuit, ..policy("database") };
+        assert_eq!(growing.worst_recovery(), millis(10_000 + 330_000 + 4_100));
         assert_eq!(api_policy(Kind::Tcp).worst_detection(), millis(5_250 * 2 + 2_000));
         assert_eq!(api_policy(Kind::Tcp).worst_recovery(), millis(2_000 + 5_500));
     }
@@ -225,7 +231,7 @@ mod tests {
         #[test]
         fn no_outage_is_found_or_left_later_than_the_worst_case(
             interval in 1_000u64..30_000, timeout in 100u64..60_000, thresholds in (1u32..7, 1u32..6),
-            recovery in 1_000u64..90_000, half_open in 500u64..20_000,
+            recovery in 1_000u64..90_000, grows_by in prop::option::of(0u64..200_000), half_open in 500u64..20_000,
             takes in vec(prop_oneof![Just(1.0), Just(0.0), 0.0..=1.0], 1..10),
             extra in 0u64..200_000, seed: u64,
         ) {
@@ -235,7 +241,7 @@ mod tests {
                 circuit: circuit::Settings {
                     failure_threshold: count(thresholds.0),
                     recovery_timeout: millis(recovery),
-                    recovery_timeout_max: None,
+                    recovery_timeout_max: grows_by.map(|more| millis(recovery + more)),
                     success_threshold: count(thresholds.1),
                     half_open_interval: millis(half_open),
                 },

@@ -20,6 +20,8 @@ pub mod record;
 pub mod schedule;
 pub mod snapshot;
 #[cfg(test)]
+mod stampede;
+#[cfg(test)]
 pub(crate) mod test_support;
 pub mod time;
 #[cfg(test)]

@@ -133,6 +133,11 @@ impl Record {
         self.circuit.state() == State::Open && self.circuit.held().is_none()
     }
 
+    /// The state of the circuit.
+    pub fn state(&self) -> State {
+        self.circuit.state()
+    }
+
     /// The override in force.
     pub fn held(&self) -> Option<&Override> {
         self.circuit.held()

@@ -2,7 +2,7 @@
 //!
 //! - [`machine`]: who runs on which core. [`meter`]: what a process has used. [`report`]: the table.
 //! - [`tested`]: the programs under test. [`five`], [`targets`]: what they check. [`wrk`]: load.
-//! - [`ready`], [`crowd`], [`soak`], [`checks`], [`postgres`], [`commands`]: the rows.
+//! - [`ready`], [`crowd`], [`soak`], [`checks`], [`postgres`], [`bookkeeping`], [`commands`]: the rows.
 //!
 //! Nothing here fails for being slow: a target that is missed is told as missed, and the exit code is 0. It is
 //! no test, and no test is timed.
@@ -24,6 +24,7 @@
     reason = "`support` is a library to the tests: whole, and with public items"
 )]
 
+mod bookkeeping;
 mod checks;
 mod commands;
 mod crowd;
@@ -49,7 +50,18 @@ use sickbay::clock::{Clock, Stopwatch};
 use sickbay::config::duration::parse_duration;
 
 /// What is measured, in the order of the table.
-const ROWS: [&str; 8] = ["ready", "crowd", "memory", "checks", "postgres", "number", "healthcheck", "start"];
+const ROWS: [&str; 10] = [
+    "ready",
+    "crowd",
+    "memory",
+    "checks",
+    "postgres",
+    "number",
+    "outcome",
+    "publication",
+    "healthcheck",
+    "start",
+];
 
 /// How long memory is watched where nothing else is said.
 const SOAK: Duration = Duration::from_secs(60);
@@ -82,6 +94,8 @@ async fn measure(cores: &Cores, chosen: &[String]) -> Vec<Row> {
             "checks" => checks::beside_haproxy(cores).await,
             "postgres" => postgres::rows().await,
             "number" => checks::by_number(cores).await,
+            "outcome" => bookkeeping::outcomes(),
+            "publication" => bookkeeping::publication(),
             "healthcheck" => commands::healthcheck(cores).await,
             "start" => commands::start(cores).await,
             other => panic!("BENCH_ROWS: there is no \"{other}\"; there are: {}", ROWS.join(" ")),
