@@ -390,6 +390,8 @@ impl Circuit {
     }
 
     fn change(&mut self, to: State, reason: Reason, now: Now) {
+        // A check that ended before an order came may be reported after it: no moment counts for two states.
+        let now = if now.mono < self.since.mono { self.since } else { now };
         self.past[self.state as usize] += now.mono.since(self.since.mono);
         if self.transitions.len() == TRANSITIONS_KEPT {
             self.transitions.pop_front();

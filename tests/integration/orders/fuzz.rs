@@ -19,8 +19,8 @@ const REQUESTS: u64 = 10_000;
 const WARM: u64 = 2_000;
 const AT_A_TIME: usize = 16;
 
-/// What 8,000 requests may leave in memory, in KiB. A hundred bytes of each would be 800.
-const GROWTH_MAX: u64 = 16 * 1024;
+/// What 8,000 requests may leave in memory, in KiB: half a kibibyte of each would be as much.
+const GROWTH_MAX: u64 = 4 * 1024;
 
 /// Headers that have surprised servers.
 const HEADERS: [&str; 16] = [

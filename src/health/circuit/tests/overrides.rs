@@ -342,6 +342,17 @@ fn time_in_each_state_is_what_was_in_force_to_the_millisecond() {
 
 // The growth of the recovery time.
 
+#[test]
+fn a_check_from_before_an_order_that_is_reported_after_it_counts_no_moment_twice() {
+    let mut circuit = opened();
+    circuit.reset(bob(), now(secs(10)));
+    circuit.failure(FailureKind::Timeout, now(secs(9)), Fraction::HALF);
+    let view = circuit.view();
+    assert_eq!((view.state, view.since), (State::Open, now(secs(10))));
+    let spent: Duration = State::ALL.iter().map(|state| view.time_in(*state, mono(secs(20)))).sum();
+    assert_eq!(spent, secs(20));
+}
+
 /// A circuit that opened at once, whose recovery time grows up to this, in seconds.
 fn growing(max: Option<u64>) -> Circuit {
     let settings = Settings { recovery_timeout_max: max.map(secs), ..default_circuit() };
