@@ -2,6 +2,7 @@
 
 use std::io::{IsTerminal, Write as _};
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anstyle::Style;
@@ -15,9 +16,13 @@ use super::table::{self, Cell};
 use super::{BAD, Exit, FAINT, Format, GOOD, WARN, duration, reachable, runtime, tell, tell_error};
 use crate::config::duration::format_duration;
 use crate::config::{Env, Overrides, Plan};
+use crate::files::read_text;
 
 /// The variable that the token comes from: an argument would be seen by everybody who lists processes.
 const TOKEN: &str = "SICKBAY_ADMIN_TOKEN";
+
+/// A file that holds a token and nothing else is no longer, in bytes.
+const TOKEN_FILE_MAX: u64 = 4096;
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -27,6 +32,9 @@ pub(super) struct Arguments {
     /// 127.0.0.1:8686]
     #[arg(long, global = true, value_name = "ADDRESS:PORT")]
     address: Option<SocketAddr>,
+    /// A file that holds the token, in place of SICKBAY_ADMIN_TOKEN
+    #[arg(long, global = true, value_name = "FILE")]
+    token_file: Option<PathBuf>,
     /// How long the whole may take
     #[arg(long, global = true, value_name = "DURATION", default_value = "5s", value_parser = duration)]
     timeout: Duration,
@@ -41,12 +49,16 @@ enum Action {
     #[command(after_help = "Example:\n  sickbay circuit list")]
     List,
     /// Show one circuit with its past
+    ///
+    /// The past is changes of state. Who ordered what is in the agent's log, in lines of the target `audit`.
     #[command(after_help = "Example:\n  sickbay circuit show database")]
     Show(Named),
     /// Hold a circuit open: no checks are made, and the dependency is down
     ///
-    /// For maintenance. An override is this task's alone: other tasks have agents of their own. When its time is over, a
-    /// trial decides.
+    /// For maintenance. An override is this task's alone: other tasks have agents of their own. It takes the place of one that is
+    /// in force, as a whole. When its time is over, trials decide: the dependency is down until so many have succeeded as the
+    /// circuit's success_threshold says (four seconds with the defaults), and one that fails opens the circuit for its
+    /// recovery_timeout.
     #[command(
         after_help = "Example:\n  sickbay circuit open database --reason 'upgrade to 16' --for 30m --readiness ignore"
     )]
@@ -59,7 +71,8 @@ enum Action {
     },
     /// Hold a circuit closed: checks go on, and the dependency is degraded at worst
     ///
-    /// For when you know better than the checks do. When its time is over, a trial decides.
+    /// For when you know better than the checks do. It takes the place of an override that is in force. When its time is over a
+    /// trial decides, for which checks that succeeded meanwhile count.
     #[command(
         after_help = "Example:\n  sickbay circuit close redis --reason 'probe user is being replaced' --for 10m"
     )]
@@ -115,12 +128,12 @@ fn asked(
     environment: &Env,
     load: Option<impl FnOnce(Overrides) -> Result<Plan, Exit>>,
 ) -> Result<Exit, Exit> {
-    let Arguments { action, address, timeout, format } = arguments;
+    let Arguments { action, address, token_file, timeout, format } = arguments;
     let request = request(&action)?;
-    let authorization = token(environment)?;
+    let authorization = token(token_file.as_deref(), environment)?;
     if matches!(request, Request::Change { .. }) && authorization.is_none() {
         return Err(unusable(&format!(
-            "{TOKEN} is not set; set it to a token of the agent's `server.admin_token` or `server.admin_tokens`"
+            "{TOKEN} is not set, and there is no --token-file; give a token of the agent's `server.admin_token` or `server.admin_tokens`"
         )));
     }
     let address = where_it_listens(address, environment, load)?;
@@ -208,12 +221,22 @@ fn no_reason() -> Exit {
     unusable("there is no reason; give one by --reason, for whoever finds the circuit like this")
 }
 
-fn token(environment: &Env) -> Result<Option<HeaderValue>, Exit> {
-    let Some(token) = environment.get(TOKEN).filter(|token| !token.is_empty()) else { return Ok(None) };
-    let header = token.to_str().and_then(|token| HeaderValue::from_str(&format!("Bearer {token}")).ok());
+fn token(file: Option<&Path>, environment: &Env) -> Result<Option<HeaderValue>, Exit> {
+    let (token, whence) = match file {
+        Some(file) => {
+            let text = read_text(file, TOKEN_FILE_MAX);
+            let text = text.map_err(|why| unusable(&format!("--token-file {} {why}", file.display())))?;
+            (text.trim_end().to_owned(), format!("the token in {}", file.display()))
+        }
+        None => match environment.get(TOKEN).filter(|token| !token.is_empty()) {
+            None => return Ok(None),
+            Some(token) => (token.to_string_lossy().into_owned(), TOKEN.to_owned()),
+        },
+    };
+    let header = HeaderValue::from_str(&format!("Bearer {token}")).ok().filter(|_| !token.is_empty());
     let mut header = header.ok_or_else(|| {
         unusable(&format!(
-            "{TOKEN} (not shown) cannot be sent in a header: visible ASCII characters are allowed"
+            "{whence} (not shown) cannot be sent in a header; allowed: visible ASCII characters"
         ))
     })?;
     header.set_sensitive(true);
@@ -240,7 +263,9 @@ fn where_it_listens(
         }
     }
     let Some(load) = load else { return Ok(DEFAULT) };
-    let plan = load(Overrides::default())?;
+    let plan = load(Overrides::default()).inspect_err(|_| {
+        tell_error("error: where the agent listens cannot be told from this configuration; give --address");
+    })?;
     Ok(reachable(plan.server().operator_listen().unwrap_or(*plan.server().listen())))
 }
 
@@ -261,6 +286,9 @@ fn refused(error: &Unanswered) -> Exit {
             Exit::NotWell,
             "; if the operators have a listener of their own, ask that one (--address, SICKBAY_OPERATOR_LISTEN)",
         ),
+        Unanswered::Refused(StatusCode::UNAUTHORIZED, code, _) if code != "no_token_configured" => {
+            (Exit::NotWell, "; here the token comes from SICKBAY_ADMIN_TOKEN, or from a --token-file")
+        }
         Unanswered::Refused(StatusCode::NOT_FOUND | StatusCode::BAD_REQUEST, ..) => (Exit::Unusable, ""),
         Unanswered::Refused(..) => (Exit::NotWell, ""),
     };
@@ -345,7 +373,7 @@ fn done(circuit: &Value) -> String {
         Some("closed") => "nothing holds it; a check is made now".to_owned(),
         _ => "nothing holds it; a trial decides now".to_owned(),
     });
-    format!("{}: {held}", headline(circuit))
+    format!("{}: {held}{}", headline(circuit), consequence(circuit))
 }
 
 fn headline(circuit: &Value) -> String {
@@ -361,6 +389,20 @@ fn held(circuit: &Value) -> Option<String> {
     let [actor, reason, until] = ["actor", "reason", "expires_at"].map(|field| text(&held[field]));
     let ignored = if held["readiness"] == "ignore" { ", gates nothing" } else { "" };
     Some(format!("{mode} by {actor} until {until}{ignored}: {reason}"))
+}
+
+/// What follows for the task, where that may be more than was meant.
+fn consequence(circuit: &Value) -> &'static str {
+    let held = &circuit["override"];
+    match (held["mode"].as_str(), held["readiness"].as_str()) {
+        (Some("forced_open"), Some("count")) => {
+            "\nIt gates: if the dependency is critical, /health/ready answers 503 until this is over. `--readiness ignore` prevents that."
+        }
+        (Some("forced_open"), _) => {
+            "\nIt gates nothing until this is over and trials have decided. Another order takes the place of this one, `--readiness` included."
+        }
+        _ => "",
+    }
 }
 
 fn state(circuit: &Value) -> Cell {

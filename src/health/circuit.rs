@@ -177,6 +177,9 @@ pub struct Circuit {
     broken: bool,
     /// When that ended the last time.
     mended: Option<Monotonic>,
+    /// Whether it gated nothing while it was held, and the trial after that has not decided yet: the end of a maintenance
+    /// must not make a task unready for as long as it takes to see that all is well.
+    is_ignored: bool,
     succeeded_once: bool,
     consecutive_failures: u32,
     consecutive_successes: u32,
@@ -207,6 +210,7 @@ impl Circuit {
             over: None,
             broken: false,
             mended: None,
+            is_ignored: false,
             succeeded_once: false,
             consecutive_failures: 0,
             consecutive_successes: 0,
@@ -292,6 +296,7 @@ impl Circuit {
     /// Holds it in a state, in place of what held it before.
     pub fn hold(&mut self, over: Arc<Override>, now: Now) {
         let to = over.mode.state();
+        self.is_ignored = over.is_ignored();
         self.over = Some(Arc::clone(&over));
         self.trial_at = None;
         if self.state != to {
@@ -402,8 +407,9 @@ impl Circuit {
         self.since = now;
         self.trial_at = None;
         self.trial_lease = None;
-        if to == State::HalfOpen {
-            self.consecutive_successes = 0;
+        match to {
+            State::HalfOpen => self.consecutive_successes = 0,
+            State::Closed | State::Open => self.is_ignored &= self.over.is_some(),
         }
     }
 
@@ -416,6 +422,7 @@ impl Circuit {
             over: self.over.clone(),
             broken: self.broken,
             mended: self.mended,
+            is_ignored: self.is_ignored,
             consecutive_failures: self.consecutive_failures,
             consecutive_successes: self.consecutive_successes,
             trial_at: match self.over.as_deref() {
@@ -449,6 +456,8 @@ pub struct CircuitView {
     pub broken: bool,
     /// When it was last found to be so no more.
     pub mended: Option<Monotonic>,
+    /// Whether its dependency gates nothing: while it is held open so, and until the trials after that have decided.
+    pub is_ignored: bool,
     /// Failed checks since the last success.
     pub consecutive_failures: u32,
     /// Successful checks since the last failure, or since the circuit became half open.
@@ -496,13 +505,6 @@ impl CircuitView {
     /// Whether it is held in this way.
     pub fn is_held(&self, mode: Mode) -> bool {
         self.over.as_ref().is_some_and(|over| over.mode == mode)
-    }
-
-    /// Whether it is held open and its dependency gates nothing meanwhile.
-    pub fn is_ignored(&self) -> bool {
-        self.over
-            .as_ref()
-            .is_some_and(|over| over.mode == Mode::ForcedOpen && over.readiness == Readiness::Ignore)
     }
 }
 

@@ -122,9 +122,13 @@ impl DependencyView {
         self.circuit.over.as_deref().filter(|over| now <= over.expires.mono || !self.stale(now))
     }
 
-    /// Whether an operator holds it open and has it gate nothing.
+    /// Whether an operator has it gate nothing: while it is held open, and until the trials after that have decided.
     pub fn is_ignored(&self, now: Monotonic) -> bool {
-        self.circuit.is_ignored() && self.held(now).is_some()
+        let still = match &self.circuit.over {
+            Some(_) => self.held(now).is_some(),
+            None => !self.stale(now),
+        };
+        self.circuit.is_ignored && still
     }
 
     /// Its status, by itself. [`Snapshot::status`] also knows of fallbacks.
@@ -283,7 +287,7 @@ impl Snapshot {
 
     /// Whether every critical dependency has succeeded once, or what can take its place.
     pub fn has_come_up_wholly(&self) -> bool {
-        let mut waited_for = self.enabled(Impact::Critical).filter(|(_, view)| !view.circuit.is_ignored());
+        let mut waited_for = self.enabled(Impact::Critical).filter(|(_, view)| !view.circuit.is_ignored);
         self.past.came_up || waited_for.all(|(index, _)| self.has_come_up(index))
     }
 

@@ -70,7 +70,7 @@ pub fn startup(snapshot: &Snapshot) -> Answer {
     let waiting: Vec<Reason> = snapshot
         .enabled(Impact::Critical)
         .filter(|(index, view)| {
-            !snapshot.past.came_up && !view.circuit.is_ignored() && !snapshot.has_come_up(*index)
+            !snapshot.past.came_up && !view.circuit.is_ignored && !snapshot.has_come_up(*index)
         })
         .map(|(_, view)| {
             let seen = view.last_check.is_some() || view.known_down();

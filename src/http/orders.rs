@@ -308,7 +308,7 @@ fn json(headers: &HeaderMap) -> Result<(), Refused> {
 fn known(snapshot: &Snapshot, name: &str) -> Result<DependencyName, Refused> {
     let (_, view) = snapshot.get(name).ok_or_else(|| unknown(snapshot))?;
     match &view.policy.disabled {
-        Some(why) => Err(disabled(why)),
+        Some(why) => Err(refused_disabled(why)),
         None => Ok(view.policy.name.clone()),
     }
 }
@@ -318,9 +318,14 @@ fn unknown(snapshot: &Snapshot) -> Refused {
     Refused::new(StatusCode::NOT_FOUND, error, message)
 }
 
-fn disabled(why: &str) -> Refused {
-    let message = format!("the dependency is disabled, so nothing is done with it: {why}");
-    Refused::new(StatusCode::NOT_FOUND, "dependency_disabled", message)
+/// What is told of a dependency that is disabled: the code, and the message.
+pub(super) fn disabled(why: &str) -> (&'static str, String) {
+    ("dependency_disabled", format!("the dependency is disabled, so it has no circuit and no checks: {why}"))
+}
+
+fn refused_disabled(why: &str) -> Refused {
+    let (error, message) = disabled(why);
+    Refused::new(StatusCode::NOT_FOUND, error, message)
 }
 
 fn not_done(why: NotDone, snapshot: &Snapshot, name: &str) -> Refused {
@@ -328,7 +333,9 @@ fn not_done(why: NotDone, snapshot: &Snapshot, name: &str) -> Refused {
         NotDone::Unknown => unknown(snapshot),
         NotDone::Disabled => {
             let view = snapshot.get(name);
-            disabled(view.and_then(|(_, view)| view.policy.disabled.as_deref()).unwrap_or("by configuration"))
+            refused_disabled(
+                view.and_then(|(_, view)| view.policy.disabled.as_deref()).unwrap_or("by configuration"),
+            )
         }
         NotDone::HeldOpen => Refused::new(
             StatusCode::CONFLICT,

@@ -346,7 +346,17 @@ async fn answer(state: &State, serves: Serves, asked: &Asked<'_>) -> Response<By
         Endpoint::Dependency => one(&|index| ok(&wire::Dependency::new(&snapshot, index, now))),
         Endpoint::Config => respond(StatusCode::OK, JSON, configured.config.clone()),
         Endpoint::Circuits => ok(&wire::Circuits::new(&snapshot, now)),
-        Endpoint::Circuit => one(&|index| ok(&wire::NamedCircuit::new(&snapshot.dependencies[index], now))),
+        Endpoint::Circuit => one(&|index| {
+            let view = &snapshot.dependencies[index];
+            match &view.policy.disabled {
+                // As `/circuits` has none of it: closed would pass for healthy.
+                Some(why) => {
+                    let (code, message) = orders::disabled(why);
+                    error(StatusCode::NOT_FOUND, code, &message, asked.id)
+                }
+                None => ok(&wire::NamedCircuit::new(view, now)),
+            }
+        }),
         Endpoint::History => match HistoryQuery::parse(asked.query) {
             Err(message) => error(StatusCode::BAD_REQUEST, "bad_request", &message, asked.id),
             Ok(query) => match query.dependency.as_deref().map(|name| snapshot.get(name)) {

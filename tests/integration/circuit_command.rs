@@ -6,6 +6,7 @@ use crate::support::agent::{Agent, Env, Output, run_cli};
 use crate::support::config::{Config, on, quick};
 use crate::support::http::{Answer, HttpServer};
 use crate::support::ports;
+use crate::support::scratch::Folder;
 use crate::support::tcp::{self, Peer};
 
 const TOKEN: &str = "a-token-of-the-tests";
@@ -120,4 +121,35 @@ async fn it_finds_the_operators_listener() {
     let listed = run_cli(&list, &by(&[("SICKBAY_LISTEN", &public)])).await;
     assert_eq!(listed.code, Some(1), "{listed:?}");
     assert!(listed.stderr.contains("SICKBAY_OPERATOR_LISTEN"), "{listed:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_token_may_be_anybodys_and_may_be_in_a_file() {
+    let (_, config, _peer) = agent(None).await;
+    let mut content: Value =
+        serde_json::from_str(&std::fs::read_to_string(config.path()).expect("a file")).expect("JSON");
+    let port = ports::spare();
+    content["server"]["listen"] = format!("127.0.0.1:{port}").into();
+    content["server"]["admin_tokens"] = json!([{"name": "on-call", "token": "on-call-0123456789"}]);
+    config.replace(&content);
+    let agent = Agent::start_with(
+        &["--config", config.path()],
+        &Env::new().set("SICKBAY_LISTEN", format!("127.0.0.1:{port}")),
+    )
+    .await;
+    agent.until("/health/startup", |answer| !answer.body.contains("there"), "up").await;
+    let hold = ["circuit", "close", "there", "--reason", "x", "--config", config.path()];
+    // The variable is who asks, not a setting of the agent's.
+    let held = run_cli(&hold, &Env::new().set("SICKBAY_ADMIN_TOKEN", "on-call-0123456789")).await;
+    assert!(held.code == Some(0) && held.stdout.contains("forced closed by on-call"), "{held:?}");
+    let folder = Folder::new("token");
+    let file = folder.write("token", b"on-call-0123456789\n");
+    let from_file = [&hold[..], &["--token-file", file.to_str().expect("UTF-8")]].concat();
+    let held = run_cli(&from_file, &Env::new().set("SICKBAY_ADMIN_TOKEN", "not-the-token-at-all")).await;
+    assert!(held.code == Some(0) && held.stdout.contains("forced closed by on-call"), "{held:?}");
+    let none = run_cli(&[&hold[..], &["--token-file", "/nonexistent"]].concat(), &Env::new()).await;
+    assert!(
+        none.code == Some(2) && none.stderr.contains("--token-file /nonexistent does not exist"),
+        "{none:?}"
+    );
 }

@@ -82,6 +82,11 @@ pub struct Override {
 }
 
 impl Override {
+    /// Whether its dependency is held open and gates nothing meanwhile.
+    pub fn is_ignored(&self) -> bool {
+        self.mode == Mode::ForcedOpen && self.readiness == Readiness::Ignore
+    }
+
     /// Whether its time is over: from the very moment that it expires at.
     pub fn is_over(&self, now: Monotonic) -> bool {
         self.expires.mono <= now

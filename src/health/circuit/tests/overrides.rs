@@ -353,6 +353,39 @@ fn a_check_from_before_an_order_that_is_reported_after_it_counts_no_moment_twice
     assert_eq!(spent, secs(20));
 }
 
+/// One that works, held open and ignored from 100 s to 200 s.
+fn ignored() -> Circuit {
+    let mut circuit = circuit();
+    succeed(&mut circuit, 3, 0);
+    let over = Override {
+        readiness: Readiness::Ignore,
+        ..(*held(Mode::ForcedOpen, now(secs(100)), secs(100))).clone()
+    };
+    circuit.hold(Arc::new(over), now(secs(100)));
+    assert!(circuit.view().is_ignored);
+    circuit
+}
+
+#[test]
+fn what_was_ignored_is_so_until_trials_have_decided() {
+    let ends: [fn(&mut Circuit); 2] =
+        [|it| assert!(it.expire(now(secs(200)))), |it| it.reset(bob(), now(secs(150)))];
+    for end in ends {
+        let mut circuit = ignored();
+        end(&mut circuit);
+        succeed(&mut circuit, 2, 201);
+        assert_eq!((circuit.state(), circuit.view().is_ignored), (State::HalfOpen, true));
+        let mut closed = circuit.clone();
+        succeed(&mut closed, 1, 210);
+        assert_eq!((closed.state(), closed.view().is_ignored), (State::Closed, false));
+        fail(&mut circuit, 1, 210);
+        assert_eq!((circuit.state(), circuit.view().is_ignored), (State::Open, false), "it is not well");
+    }
+    let mut circuit = ignored();
+    hold(&mut circuit, Mode::ForcedOpen, 150, secs(10));
+    assert!(!circuit.view().is_ignored, "the next order says for itself");
+}
+
 /// A circuit that opened at once, whose recovery time grows up to this, in seconds.
 fn growing(max: Option<u64>) -> Circuit {
     let settings = Settings { recovery_timeout_max: max.map(secs), ..default_circuit() };
