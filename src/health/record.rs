@@ -20,6 +20,10 @@ const ADDRESS_CHANGES_KEPT: usize = 20;
 /// Addresses remembered of a name since its last success. One that leads to more tells nothing by another.
 const RESOLVED_KEPT: usize = 64;
 
+/// An ordered check begins no sooner than this after the last one ended: nobody can drive a circuit, or a server, by
+/// ordering checks one after the other.
+const ORDERED_APART: Duration = Duration::from_secs(1);
+
 /// How much longer than its timeout a check may take before it is given up as lost.
 pub const GRACE: Duration = Duration::from_secs(1);
 
@@ -171,7 +175,12 @@ impl Record {
             return false;
         }
         self.circuit.hurry(Reason::Requested, now);
-        self.check_at(now);
+        let soonest = self.last_check.as_ref().map_or(now.mono, |last| last.ended() + ORDERED_APART);
+        let soonest = soonest.max(now.mono);
+        // One that is due sooner by the schedule is the one that was wanted.
+        if self.schedule.due() > soonest || self.schedule.due() < now.mono {
+            self.schedule.at(soonest);
+        }
         true
     }
 
@@ -961,6 +970,21 @@ mod tests {
         assert!(!record.view(at).stale(at));
         run_next(&mut record, Ok(()));
         assert!(!record.view(record.due()).stale(record.due()));
+    }
+
+    #[test]
+    fn checks_that_are_ordered_come_no_closer_together_than_a_second() {
+        let mut record = open();
+        let last = record.view(record.due()).last_check.expect("one").ended();
+        let at = now(last.since_origin() + millis(10));
+        assert!(record.request(at));
+        assert_eq!((record.view(at.mono).circuit.state, record.due()), (State::HalfOpen, last + secs(1)));
+        assert!(record.request(now(last.since_origin() + millis(500))));
+        assert_eq!(record.due(), last + secs(1), "asking again does not put it off");
+        run_next(&mut record, REFUSED);
+        let at = now(record.due().since_origin() - secs(10));
+        assert!(record.request(at));
+        assert_eq!(record.due(), at.mono, "nor does anybody wait who comes later");
     }
 
     #[test]

@@ -604,6 +604,7 @@ mod tests {
         ] {
             let mut view = held_after(&[Ok(())], mode).view(mono(secs(60)));
             let over = Override { readiness, ..view.held(mono(secs(60))).expect("held").clone() };
+            view.circuit.is_ignored = over.is_ignored();
             view.circuit.over = Some(Arc::new(over));
             assert_eq!(view.is_ignored(mono(secs(60))), ignored, "{mode} {readiness}");
             assert!(!view.is_ignored(mono(secs(100_000))), "nor for longer than it lasts");

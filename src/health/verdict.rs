@@ -807,6 +807,7 @@ mod tests {
         let mut held = view.clone();
         held.circuit.state = mode.state();
         held.circuit.trial_at = None;
+        held.circuit.is_ignored = over.is_ignored();
         held.circuit.over = Some(Arc::new(over));
         held
     }

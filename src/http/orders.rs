@@ -15,7 +15,7 @@ use super::auth::Denied;
 use super::connections::Written;
 use super::operations::NotDone;
 use super::routes::{Asked, error, ok, unknown_dependency};
-use super::state::{Configured, State};
+use super::state::{Configured, ORDERS_MAX, State};
 use super::throttle::{BAD_MAX, WINDOW};
 use super::wire::{self, Said};
 use crate::config::token::{TOKEN_MIN, Verb};
@@ -157,6 +157,13 @@ async fn carried_out(
     attempt: &mut Attempt<'_>,
 ) -> Result<Response<Bytes>, Refused> {
     let actor = authorise(state, &state.configured(), action.verb(), asked, attempt)?;
+    let _place = state.place_for_an_order().ok_or_else(|| {
+        let message = format!(
+            "{ORDERS_MAX} orders are being carried out already, and no more at a time; ask again in a second"
+        );
+        Refused::new(StatusCode::TOO_MANY_REQUESTS, "too_many_orders", message)
+            .with(RETRY_AFTER, HeaderValue::from_static("1"))
+    })?;
     // From here on it may take as long as it takes.
     let _owed = asked.caller.written.owe();
     let said = said(action, asked)?;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use bytes::Bytes;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::answers::{Question, Rendered, Short};
 use super::auth::Tokens;
@@ -16,6 +17,10 @@ use crate::clock::{Clock, Heartbeat};
 use crate::config::Plan;
 use crate::health::verdict::{self, Answer, Pulse};
 use crate::health::{Now, ResolverStats, Snapshot, WallTime};
+
+/// Orders that are carried out at a time, nearly all of them checks that wait for a server: a sixteenth of the places
+/// for connections.
+pub(super) const ORDERS_MAX: usize = 64;
 
 /// What the endpoints read. Copies share it.
 #[derive(Clone)]
@@ -32,6 +37,8 @@ struct Shared {
     config_status: ArcSwapOption<ConfigStatus>,
     throttle: Throttle,
     operations: Arc<dyn Operations>,
+    /// Places for orders under way: connections to which answers are owed stay, and must not be all there are.
+    orders: Semaphore,
     pulses: Pulses,
     /// Of the listener that serves everything, and of the one that serves everybody.
     counts: [Arc<Counts>; 2],
@@ -110,6 +117,7 @@ impl State {
             config_status: ArcSwapOption::empty(),
             throttle: Throttle::default(),
             operations,
+            orders: Semaphore::new(ORDERS_MAX),
             pulses,
             counts: Default::default(),
             names: Box::new(names),
@@ -142,6 +150,11 @@ impl State {
     /// Who sends bad tokens.
     pub(super) fn throttle(&self) -> &Throttle {
         &self.0.throttle
+    }
+
+    /// A place for an order; `None` where all are taken.
+    pub(super) fn place_for_an_order(&self) -> Option<SemaphorePermit<'_>> {
+        self.0.orders.try_acquire().ok()
     }
 
     /// Whoever carries orders out.

@@ -18,6 +18,7 @@ use crate::config::{Env, Overrides, Plan, Sources, load};
 use crate::health::circuit::Actor;
 use crate::health::test_support::{now, policy, record, run_next, view_after};
 use crate::health::{DependencyName, FailureKind, Order, Record, ResolverStats, Snapshot};
+use crate::http::state::ORDERS_MAX;
 use crate::http::{NotDone, Operations, Pulses, Serves, State, serve};
 
 const ADMIN: &str = "0123456789abcdef";
@@ -500,4 +501,31 @@ async fn who_waits_for_an_answer_that_is_owed_keeps_the_place() {
     let mut text = String::new();
     waiting.read_to_string(&mut text).await.unwrap();
     assert_eq!(Answer::read(&text).code, 200);
+}
+
+#[tokio::test]
+async fn orders_that_wait_do_not_take_all_places() {
+    let agent = agent_of(TOKENS, 1_024).await;
+    let mut waiting = Vec::new();
+    for _ in 0..ORDERS_MAX {
+        let mut stream = TcpStream::connect(agent.at).await.unwrap();
+        let order = format!(
+            "POST /checks/{UNDER_WAY} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Bearer {ADMIN}\r\n\r\n"
+        );
+        stream.write_all(order.as_bytes()).await.unwrap();
+        waiting.push(stream);
+    }
+    while agent.seen().len() < ORDERS_MAX {
+        tokio::task::yield_now().await;
+    }
+    let refused = agent.post("/circuits/database/reset", ADMIN, "{}").await;
+    assert_eq!((refused.code, refused.error()), (429, "too_many_orders"), "{refused:?}");
+    assert!(refused.head.contains("retry-after: 1"), "{refused:?}");
+    agent.script.go_on.add_permits(ORDERS_MAX);
+    for mut stream in waiting {
+        let mut text = String::new();
+        stream.read_to_string(&mut text).await.unwrap();
+        assert_eq!(Answer::read(&text).code, 200);
+    }
+    assert_eq!(agent.post("/circuits/database/reset", ADMIN, "{}").await.code, 200);
 }
