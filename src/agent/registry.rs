@@ -205,6 +205,7 @@ impl Registry {
                 }
             }
         }
+        next.past = next.past_at(self.clock.mono());
         self.current.store(Arc::new(next));
         adoptions.into_iter().for_each(|adopt| adopt());
         published();

@@ -258,7 +258,8 @@ pub struct Snapshot {
     pub past: Past,
 }
 
-/// What is behind an agent, so that a dependency which a reload adds takes it back to no earlier point of its life.
+/// What is behind an agent, so that neither a dependency which a reload adds nor a runner that is brought back, having
+/// forgotten its results, takes it back to an earlier point of its life.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Past {
     /// Every critical dependency has had its first result.
@@ -276,8 +277,14 @@ impl Snapshot {
 
     /// The same agent with other dependencies.
     pub fn with(&self, dependencies: Vec<Arc<DependencyView>>, now: Monotonic) -> Self {
-        let past = Past { started: !self.is_starting(now), came_up: self.has_come_up_wholly() };
+        let past = self.past_at(now);
         Self { lifecycle: self.lifecycle, past, ..Self::new(self.started, dependencies) }
+    }
+
+    /// What is behind the agent by now, for good. What an operator holds open is no longer waited for, but has not come up
+    /// for that, ignored or not.
+    pub fn past_at(&self, now: Monotonic) -> Past {
+        Past { started: !self.is_starting(now), came_up: self.has_come_up_wholly() }
     }
 
     /// Whether a critical dependency's first result is still to come. What is added later makes no start of it.
@@ -286,9 +293,8 @@ impl Snapshot {
     }
 
     /// Whether every critical dependency has succeeded once, or what can take its place.
-    pub fn has_come_up_wholly(&self) -> bool {
-        let mut waited_for = self.enabled(Impact::Critical).filter(|(_, view)| !view.circuit.is_ignored);
-        self.past.came_up || waited_for.all(|(index, _)| self.has_come_up(index))
+    fn has_come_up_wholly(&self) -> bool {
+        self.past.came_up || self.enabled(Impact::Critical).all(|(index, _)| self.has_come_up(index))
     }
 
     /// One dependency by its name.

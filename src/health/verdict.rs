@@ -93,7 +93,7 @@ pub fn alb(snapshot: &Snapshot, now: Monotonic) -> Answer {
         .filter(|(index, _)| !snapshot.had_stand_in(*index, down))
         .filter(|(index, view)| match view.policy.scope {
             Scope::Local => !view.is_ignored(now) && counts_as_down(snapshot, *index, view),
-            Scope::Shared => born_broken(view),
+            Scope::Shared => born_broken(snapshot, view),
         })
         .map(|(_, view)| reason(view, Status::Down))
         .collect();
@@ -121,9 +121,12 @@ fn counts_as_down(snapshot: &Snapshot, index: usize, view: &DependencyView) -> b
     by_order || (down(view) && !fails_through_a_shared(snapshot, index, view))
 }
 
-/// A shared dependency that this process never reached, for a reason that a bad deployment causes.
-fn born_broken(view: &DependencyView) -> bool {
-    !view.succeeded_once && view.failing_by().is_some_and(FailureKind::blames_the_deployment)
+/// A shared dependency that this process never reached, for a reason that a bad deployment causes. Not once the service
+/// has come up: what is broken by a reload after that is no bad deployment of this task. All tasks read the same new
+/// settings, and a load balancer would replace the whole fleet.
+fn born_broken(snapshot: &Snapshot, view: &DependencyView) -> bool {
+    let never_up = !snapshot.past.came_up && !view.succeeded_once;
+    never_up && view.failing_by().is_some_and(FailureKind::blames_the_deployment)
 }
 
 /// An API whose health path asks the database fails with the database. Its failure counts as such while it
@@ -143,7 +146,7 @@ fn fails_through_a_shared(snapshot: &Snapshot, index: usize, view: &DependencyVi
         && snapshot
             .depends_on(index)
             .filter(|shared| shared.policy.enabled() && shared.policy.scope == Scope::Shared)
-            .filter(|shared| !born_broken(shared))
+            .filter(|shared| !born_broken(snapshot, shared))
             .any(|shared| may_be_the_cause(shared, view))
 }
 
@@ -348,6 +351,24 @@ mod tests {
         // It had started, and had never come up.
         let next = snapshot(vec![with(Impact::Critical, NEVER_UP)]).with(vec![new()], AT);
         assert_eq!((service(&next, AT), startup(&next).code()), (ServiceStatus::Down, 503));
+    }
+
+    #[test]
+    fn what_a_reload_breaks_is_no_bad_deployment() {
+        for kind in FailureKind::ALL {
+            let broken =
+                || Arc::new(view(Policy { name: name("new"), ..policy("database") }, As::NeverUp(*kind)));
+            let codes = |before| {
+                let next = snapshot(vec![with(Impact::Critical, before)]).with(vec![broken()], AT);
+                [alb(&next, AT).code(), ready(&next, AT).code()]
+            };
+            assert_eq!(codes(As::Up), [200, 503], "{kind}: the whole fleet has these settings now");
+            let code = if kind.blames_the_deployment() { 503 } else { 200 };
+            assert_eq!(codes(NEVER_UP), [code, 503], "{kind}: it had not come up");
+        }
+        // Nor does an order make it one that has come up.
+        let ignored = forced(As::NeverUp(FailureKind::AuthFailed), Mode::ForcedOpen, Readiness::Ignore);
+        assert!(!snapshot(vec![ignored]).past_at(AT).came_up);
     }
 
     #[test]

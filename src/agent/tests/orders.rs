@@ -273,7 +273,15 @@ async fn an_override_ends_by_itself_with_a_trial_at_once() {
 #[tokio::test(start_paused = true)]
 async fn an_override_outlives_a_runner_that_dies_and_orders_wait_for_the_next() {
     // The second probe of each life is made by a runner that does not survive it.
-    let bench = Bench::start_making(vec![(policy("database"), panics_while(|n| n % 2 == 1))], |n| n % 2 == 1);
+    // A check takes a while, so that one can look at what a new life has before its first result.
+    let script: Script = Arc::new(|n| {
+        Box::pin(async move {
+            tokio::time::sleep(secs(1)).await;
+            assert!(n % 2 == 0, "this panic is part of the test");
+            Ok(Observation::default())
+        })
+    });
+    let bench = Bench::start_making(vec![(policy("database"), script)], |n| n % 2 == 1);
     bench.until("it is up", |b| b.status(0) == Status::Up).await;
     let clock = bench.clock;
     let give = |order: Order| {
@@ -297,13 +305,18 @@ async fn an_override_outlives_a_runner_that_dies_and_orders_wait_for_the_next() 
     });
     assert_eq!(give(Order::Hold(Arc::clone(&over))).await, Ok(Ok(())));
     let lives = bench.made(0);
-    bench.until("it died and came back", |b| b.made(0) >= lives + 4).await;
+    let comes_back = |b: &Bench, times| {
+        let service = verdict::service(&b.current.load(), b.clock.mono());
+        assert_ne!(service, ServiceStatus::Starting, "it has started, and forgets that with no runner");
+        b.made(0) >= lives + times
+    };
+    bench.until("it died and came back", |b| comes_back(b, 4)).await;
     let view = || Arc::clone(&bench.current.load().dependencies[0]);
     assert_eq!(view().circuit.over.as_deref(), Some(&*over));
     // Whenever it comes: the runner may just be dead.
     assert_eq!(give(Order::Reset(Actor::new("admin"))).await, Ok(Ok(())));
     assert_eq!(view().circuit.over, None);
-    bench.until("it died and came back", |b| b.made(0) >= lives + 8).await;
+    bench.until("it died and came back", |b| comes_back(b, 8)).await;
     assert_eq!(view().circuit.over, None, "what was reset does not come back");
 }
 
@@ -396,6 +409,21 @@ async fn a_new_one_that_hangs_makes_nothing_start_over() {
     let (snapshot, now) = (it.current.load_full(), it.clock.mono());
     assert!(verdict::alb(&snapshot, now).pass, "no reason to take the task out");
     assert!(verdict::startup(&snapshot).pass, "nor to take back that it came up");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_one_that_is_misconfigured_is_no_reason_to_replace_the_fleet() {
+    let it = Inside::start(&plan(&[("a", "")]), [("new", refused())]);
+    it.until("it is up", |it| it.service() == ServiceStatus::Up).await;
+    it.reload(&plan(&[("a", ""), ("new", "")])).await;
+    assert_eq!(it.view("new").failing_by(), Some(FailureKind::AuthFailed));
+    let (snapshot, now) = (it.current.load_full(), it.clock.mono());
+    let codes = [verdict::ready(&snapshot, now), verdict::alb(&snapshot, now)].map(|answer| answer.code());
+    assert_eq!((it.service(), codes), (ServiceStatus::Down, [503, 200]));
+    // At a start it is one.
+    let it = Inside::start(&plan(&[("a", ""), ("new", "")]), [("new", refused())]);
+    it.until("each has a result", |it| it.service() == ServiceStatus::Down).await;
+    assert!(!verdict::alb(&it.current.load(), it.clock.mono()).pass);
 }
 
 #[tokio::test(start_paused = true)]
