@@ -89,9 +89,12 @@ pub async fn run(plan: Plan, sources: Sources) -> Result<Ended, StartError> {
         None => None,
     };
     let started = clock.now();
-    let restored = match server.state_dir() {
-        Some(folder) => keeper::restore(folder, plan.dependencies(), started).await,
-        None => Restored::new(),
+    let (restored, folder) = match server.state_dir() {
+        Some(folder) => {
+            let (restored, folder) = keeper::restore(folder, plan.dependencies(), started).await;
+            (restored, Some(folder))
+        }
+        None => (Restored::new(), None),
     };
     let prepared = Prepared::all(plan.dependencies(), restored, started);
     let views = prepared.iter().map(|prepared| prepared.view(started)).collect();
@@ -101,7 +104,7 @@ pub async fn run(plan: Plan, sources: Sources) -> Result<Ended, StartError> {
     let shown = prepared.iter().map(Prepared::id);
     let (registry, updates) =
         Registry::new(clock, Arc::clone(&current), shown, tell_held, registry_beat.clone());
-    let (kept, keeping) = keeper::keep(server.state_dir().clone(), held);
+    let (kept, keeping) = keeper::keep(folder, held);
     tokio::spawn(keeping);
 
     let http_stop = CancellationToken::new();

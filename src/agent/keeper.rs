@@ -4,19 +4,22 @@
 //! The file `overrides.json` is replaced as a whole, written beside its place and renamed, whenever an override begins or
 //! ends: whatever cuts that short, the old file or the new one is there. What is found there and cannot be used is set
 //! aside and told; neither it nor a folder that takes no file keeps an agent from starting, or an order from being
-//! obeyed.
+//! obeyed. Nothing is written before what is there has been read, however long that takes.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tracing::Level;
 
+use super::aside::on_a_thread;
 use super::registry::Held;
 use super::runners::Restored;
 use crate::clock;
@@ -38,8 +41,9 @@ const DAMAGED_KEPT: usize = 3;
 /// The version of the format.
 const VERSION: u64 = 1;
 
-/// A file is no larger: each override takes a few hundred bytes.
-const FILE_LIMIT: u64 = 1024 * 1024;
+/// A file is no larger, in bytes; what would be is not written. An override takes a few hundred bytes, and 2 KiB where
+/// its reason and its actor are as long as may be, so there is room for four thousand of the longest.
+const FILE_LIMIT: u64 = 8 * 1024 * 1024;
 
 /// A text in it, in characters.
 const TEXT_MAX: usize = 200;
@@ -116,23 +120,49 @@ fn expiry(until: WallTime, now: Now) -> Now {
     Now { mono, wall: now.wall_at(mono) }
 }
 
+/// What is read of the folder, at its end.
+type Reading = BoxFuture<'static, io::Result<Vec<(DependencyName, Override)>>>;
+
+/// The state folder, and how much is known of what was in it.
+pub(super) struct Folder {
+    path: Arc<Path>,
+    /// When the agent started.
+    since: WallTime,
+    /// Reads what is there still, where the start of the agent did not wait for that any longer.
+    late: Option<Reading>,
+}
+
 /// What the folder holds for these dependencies. What is of no use is told, and dropped.
-pub(super) async fn restore(folder: &Path, dependencies: &[DependencyPlan], now: Now) -> Restored {
+pub(super) async fn restore(folder: &Path, dependencies: &[DependencyPlan], now: Now) -> (Restored, Folder) {
     let path = folder.to_owned();
-    let reading = tokio::task::spawn_blocking(move || read(&path, now));
-    let stored = match tokio::time::timeout(READ_WITHIN, reading).await {
-        Ok(Ok(stored)) => stored,
-        // A panic has been told.
-        Ok(Err(_panicked)) => Vec::new(),
+    let reading = Box::pin(on_a_thread("state", move || read(&path, now)));
+    restore_from(reading, folder, dependencies, now).await
+}
+
+async fn restore_from(
+    mut reading: Reading,
+    folder: &Path,
+    dependencies: &[DependencyPlan],
+    now: Now,
+) -> (Restored, Folder) {
+    let (stored, late): (_, Option<Reading>) = match tokio::time::timeout(READ_WITHIN, &mut reading).await {
+        Ok(Ok(stored)) => (stored, None),
+        // It is told when it is time to write.
+        Ok(Err(error)) => (Vec::new(), Some(Box::pin(std::future::ready(Err(error))))),
         Err(_late) => {
             tracing::error!(
                 folder = %folder.display(),
-                "the state folder does not answer within {} s: the agent starts without the overrides that it may hold; see what is mounted there",
+                "the state folder does not answer within {} s: the agent starts without the overrides that it may hold, and keeps none there before it has answered; see what is mounted there",
                 READ_WITHIN.as_secs()
             );
-            Vec::new()
+            (Vec::new(), Some(reading))
         }
     };
+    (in_force(stored, dependencies, now), Folder { path: folder.into(), since: now.wall, late })
+}
+
+/// Those of the overrides that are to be in force again.
+fn in_force(stored: Vec<(DependencyName, Override)>, dependencies: &[DependencyPlan], now: Now) -> Restored {
     let mut restored = Restored::new();
     for (name, over) in stored {
         let Some(policy) = dependencies.iter().map(DependencyPlan::policy).find(|policy| policy.name == name)
@@ -215,11 +245,12 @@ fn set_aside(folder: &Path, why: &str, now: WallTime) {
         Ok(()) => tracing::warn!(
             file = %file.display(),
             set_aside = %aside.display(),
-            "the file of overrides {why}; it is set aside, and the agent starts without the overrides that it may hold: see there what was held, and order it again"
+            "the file of overrides {why}; it is set aside, and the agent goes without the overrides that it may hold: see there what was held, and order it again"
         ),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => tracing::error!(
             file = %file.display(),
-            "the file of overrides {why}, and cannot be set aside: {error}; the agent starts without the overrides that it may hold: remove the file"
+            "the file of overrides {why}, and cannot be set aside: {error}; the agent goes without the overrides that it may hold: remove the file"
         ),
     }
     forget_the_oldest(folder);
@@ -246,9 +277,17 @@ fn write(folder: &Path, held: &Held) -> io::Result<()> {
     let overrides = held.overrides.iter().map(|(name, over)| StoredOverride::new(name, over)).collect();
     let mut text = serde_json::to_vec_pretty(&Stored { version: VERSION, overrides })?;
     text.push(b'\n');
+    if text.len() as u64 > FILE_LIMIT {
+        return Err(io::Error::other(format!("they would take more than {} MiB", FILE_LIMIT >> 20)));
+    }
     let new = folder.join(FILE_NEW);
+    // What a write that was cut short has left, or whatever else lies there: no link is followed, and no pipe opened.
+    match fs::remove_file(&new) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
     // Reasons are for colleagues, not for whoever else has an account.
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
     file.write_all(&text)?;
     file.sync_all()?;
     fs::rename(&new, folder.join(FILE))?;
@@ -260,50 +299,118 @@ fn write(folder: &Path, held: &Held) -> io::Result<()> {
 #[derive(Debug, Clone)]
 pub(super) struct Kept {
     held: watch::Receiver<Held>,
-    /// The version that was written last; `None` where there is no folder.
-    written: Option<watch::Receiver<u64>>,
+    /// `None` where there is no folder.
+    written: Option<Written>,
+}
+
+/// What has been written.
+#[derive(Debug, Clone)]
+struct Written {
+    folder: Arc<Path>,
+    /// The version that was written last.
+    version: watch::Receiver<u64>,
+    /// Whether an answer waited for the folder in vain since it last took the file.
+    in_vain: Arc<AtomicBool>,
 }
 
 impl Kept {
     /// Waits until the overrides in force have been written, or cannot be; not for long.
     pub(super) async fn until_kept(mut self) {
-        let Some(written) = &mut self.written else { return };
+        let Some(Written { folder, version, in_vain }) = &mut self.written else { return };
         let wanted = self.held.borrow().version;
+        let written = version.wait_for(|version| *version >= wanted);
         // Who keeps them is gone when the agent is about to be.
-        let _ = tokio::time::timeout(KEPT_WITHIN, written.wait_for(|version| *version >= wanted)).await;
+        let late = tokio::time::timeout(KEPT_WITHIN, written).await.is_err();
+        if late && !in_vain.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                folder = %folder.display(),
+                "the state folder does not answer within {} s: orders take effect and are answered, but a restart would find what the folder held before; see what is mounted there",
+                KEPT_WITHIN.as_secs()
+            );
+        }
     }
 }
 
 /// Keeps what is held in a folder, where there is one. The future runs as long as anything can be held.
-pub(super) fn keep(folder: Option<PathBuf>, held: watch::Receiver<Held>) -> (Kept, impl Future<Output = ()>) {
-    let (tell, written) = watch::channel(0);
-    let kept = Kept { held: held.clone(), written: folder.is_some().then_some(written) };
+pub(super) fn keep(folder: Option<Folder>, held: watch::Receiver<Held>) -> (Kept, impl Future<Output = ()>) {
+    let (tell, version) = watch::channel(0);
+    let in_vain = Arc::<AtomicBool>::default();
+    let written = folder.as_ref().map(|folder| Written {
+        folder: Arc::clone(&folder.path),
+        version,
+        in_vain: Arc::clone(&in_vain),
+    });
+    let kept = Kept { held: held.clone(), written };
     let keeping = async move {
-        if let Some(folder) = folder {
-            keep_in(folder, held, tell).await;
+        if let Some(Folder { path, since, late }) = folder {
+            if let Some(reading) = late
+                && leave_what_came_late(&path, reading.await, since, held.clone()).await.is_err()
+            {
+                return;
+            }
+            keep_in(path, held, tell, &in_vain).await;
         }
     };
     (kept, keeping)
 }
 
+/// What was read too late to be in force stays where it is: the next start finds it. Ends when something else is to be
+/// written in its place, or with an error where nothing ever is.
+async fn leave_what_came_late(
+    folder: &Path,
+    read: io::Result<Vec<(DependencyName, Override)>>,
+    since: WallTime,
+    mut held: watch::Receiver<Held>,
+) -> Result<(), watch::error::RecvError> {
+    let found = match read {
+        Ok(stored) if stored.is_empty() => {
+            tracing::info!(folder = %folder.display(), "the state folder has answered, and holds no overrides that can be used");
+            return Ok(());
+        }
+        Ok(stored) => {
+            let names: Vec<&str> = stored.iter().map(|(name, _)| name.as_str()).collect();
+            format!("has answered too late: what it holds for {} is not in force", names.join(", "))
+        }
+        Err(error) => format!("could not be read ({error}): what it may hold is not in force"),
+    };
+    tracing::warn!(
+        folder = %folder.display(),
+        "the state folder {found}; order it again, or restart the agent to have it in force; at the next order the file is set aside"
+    );
+    // Nothing was restored, so the first change is the first order.
+    held.wait_for(|held| held.version > 0).await?;
+    loop {
+        let path = folder.to_owned();
+        let aside =
+            || on_a_thread("state", move || set_aside(&path, "was not read in time to be in force", since));
+        if aside().await.is_ok() {
+            return Ok(());
+        }
+        // No thread is to be had. Nothing is written before it is set aside; who orders something is told.
+        tokio::time::sleep(TRY_AGAIN).await;
+    }
+}
+
 /// Writes at the start, too: a folder that takes no file is better known before the first override.
-async fn keep_in(folder: PathBuf, mut held: watch::Receiver<Held>, written: watch::Sender<u64>) {
-    let folder: Arc<Path> = folder.into();
+async fn keep_in(
+    folder: Arc<Path>,
+    mut held: watch::Receiver<Held>,
+    written: watch::Sender<u64>,
+    in_vain: &AtomicBool,
+) {
     let mut told = None;
     loop {
         let now_held = held.borrow_and_update().clone();
         let (version, path) = (now_held.version, Arc::clone(&folder));
-        // Files are written: not on a thread that others wait for.
-        let writing = tokio::task::spawn_blocking(move || write(&path, &now_held));
-        let failed = writing.await.unwrap_or_else(|error| Err(io::Error::other(error))).err();
-        let failed = failed.map(|error| error.to_string());
+        let writing = on_a_thread("state", move || write(&path, &now_held)).await;
+        let failed = writing.and_then(|written| written).err().map(|error| error.to_string());
         match &failed {
             Some(error) if told != failed => tracing::error!(
                 folder = %folder.display(),
                 "overrides cannot be kept in the state folder: {error}; they are in force, but a restart would find what the folder held before: let `server.state_dir` be a folder that this user (uid {}) can write to, on a volume with room",
                 rustix::process::geteuid().as_raw()
             ),
-            None if told.is_some() => {
+            None if in_vain.swap(false, Ordering::Relaxed) || told.is_some() => {
                 tracing::info!(folder = %folder.display(), "overrides are kept in the state folder again");
             }
             _ => {}
@@ -344,6 +451,11 @@ mod tests {
     fn held(over: Override) -> Held {
         let name = DependencyName::parse("database").unwrap();
         Held { version: 1, overrides: vec![(name, Arc::new(over))] }
+    }
+
+    /// The folder, whose file was read in time.
+    fn folder_at(path: &Path) -> Folder {
+        Folder { path: path.into(), since: NOW.wall, late: None }
     }
 
     fn names(folder: &Path) -> Vec<String> {
@@ -429,14 +541,112 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         for path in [folder.path().to_owned(), folder.path().join("none")] {
             let (tell, told) = watch::channel(Held::default());
-            let (kept, keeping) = keep(Some(path.clone()), told);
+            let (kept, keeping) = keep(Some(folder_at(&path)), told);
             let keeping = tokio::spawn(keeping);
             tell.send_replace(held(over(60)));
             kept.clone().until_kept().await;
-            assert_eq!(*kept.written.as_ref().unwrap().borrow(), 1, "it did not just wait in vain");
+            assert_eq!(*kept.written.as_ref().unwrap().version.borrow(), 1, "it did not just wait in vain");
             assert_eq!(read(&path, NOW).len(), usize::from(path.exists()));
             drop((tell, kept));
             keeping.await.unwrap();
+        }
+    }
+
+    #[test]
+    fn what_lies_where_it_is_written_is_neither_waited_for_nor_followed() {
+        let folder = tempfile::tempdir().unwrap();
+        let (new, other) = (folder.path().join(FILE_NEW), folder.path().join("other"));
+        fs::write(&other, "of somebody else").unwrap();
+        std::os::unix::fs::symlink(&other, &new).unwrap();
+        write(folder.path(), &held(over(60))).unwrap();
+        assert_eq!(fs::read_to_string(&other).unwrap(), "of somebody else");
+
+        assert!(std::process::Command::new("mkfifo").arg(&new).status().unwrap().success());
+        let path = folder.path().to_owned();
+        let (done, result) = std::sync::mpsc::channel();
+        std::thread::spawn(move || done.send(write(&path, &held(over(1_800))).map_err(|e| e.to_string())));
+        assert_eq!(result.recv_timeout(Duration::from_secs(10)), Ok(Ok(())));
+        assert_eq!(read(folder.path(), NOW)[0].1, over(1_800));
+        assert_eq!(names(folder.path()), ["other", FILE]);
+    }
+
+    #[test]
+    fn what_is_written_can_be_read_however_many_there_are() {
+        let folder = tempfile::tempdir().unwrap();
+        let longest = Override { reason: "𝕏".repeat(TEXT_MAX), ..over(60) };
+        let many = |count| Held {
+            version: 1,
+            overrides: vec![(DependencyName::parse("database").unwrap(), Arc::new(longest.clone())); count],
+        };
+        write(folder.path(), &many(4_000)).unwrap();
+        assert_eq!(read(folder.path(), NOW).len(), 4_000);
+        assert!(write(folder.path(), &many(9_000)).is_err(), "told, and not written");
+        assert_eq!(read(folder.path(), NOW).len(), 4_000, "what was there is there");
+    }
+
+    /// A start that did not wait for the folder, what the folder is to answer, and what is held meanwhile.
+    async fn start_late(
+        path: &Path,
+    ) -> (Folder, tokio::sync::oneshot::Sender<()>, watch::Sender<Held>, watch::Receiver<Held>) {
+        let (answer, answered) = tokio::sync::oneshot::channel();
+        let folder = path.to_owned();
+        let reading = Box::pin(async move {
+            answered.await.map_err(io::Error::other)?;
+            Ok(read(&folder, NOW))
+        });
+        let (restored, folder) = restore_from(reading, path, &[], NOW).await;
+        assert!(restored.is_empty());
+        let (tell, told) = watch::channel(Held::default());
+        (folder, answer, tell, told)
+    }
+
+    async fn a_while() {
+        tokio::time::sleep(Duration::from_secs(60)).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nothing_is_written_over_what_has_not_been_read() {
+        let folder = tempfile::tempdir().unwrap();
+        write(folder.path(), &held(over(60))).unwrap();
+        let before = fs::read(folder.path().join(FILE)).unwrap();
+        let (late, answer, tell, told) = start_late(folder.path()).await;
+        let (kept, keeping) = keep(Some(late), told);
+        let keeping = tokio::spawn(keeping);
+        let mut written = kept.written.clone().unwrap();
+        tell.send_replace(held(over(1_800)));
+        kept.clone().until_kept().await;
+        assert!(written.in_vain.load(Ordering::Relaxed), "which is told");
+        a_while().await;
+        assert_eq!(names(folder.path()), [FILE]);
+        assert_eq!(fs::read(folder.path().join(FILE)).unwrap(), before);
+
+        answer.send(()).unwrap();
+        written.version.wait_for(|version| *version == 1).await.unwrap();
+        assert!(!written.in_vain.load(Ordering::Relaxed), "that it is kept again is told");
+        let aside = format!("{DAMAGED}{}", NOW.wall.unix_millis() / 1_000);
+        assert_eq!(names(folder.path()), [FILE.to_owned(), aside.clone()]);
+        assert_eq!(fs::read(folder.path().join(aside)).unwrap(), before, "nothing is lost");
+        assert_eq!(read(folder.path(), NOW)[0].1, over(1_800));
+        drop((tell, kept));
+        keeping.await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_read_late_stays_for_the_next_start_where_nothing_is_ordered() {
+        for (stored, wanted) in [(true, 1), (false, 0)] {
+            let folder = tempfile::tempdir().unwrap();
+            if stored {
+                write(folder.path(), &held(over(3_600))).unwrap();
+            }
+            let (late, answer, tell, told) = start_late(folder.path()).await;
+            let (_, keeping) = keep(Some(late), told);
+            let keeping = tokio::spawn(keeping);
+            answer.send(()).unwrap();
+            a_while().await;
+            drop(tell);
+            keeping.await.unwrap();
+            assert_eq!(read(folder.path(), NOW).len(), wanted);
+            assert_eq!(names(folder.path()), [FILE], "an empty one is written where there was none");
         }
     }
 }

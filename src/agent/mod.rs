@@ -5,6 +5,7 @@
 
 mod answering;
 pub mod app;
+mod aside;
 mod keeper;
 mod legacy;
 mod limits;
