@@ -13,6 +13,7 @@ use tokio::signal::unix::Signal;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
+use super::aside::on_a_thread;
 use super::runners::{Changes, Reload};
 use crate::clock::Clock;
 use crate::config::plan::{DependencyPlan, LogPlan, ResolverPlan};
@@ -149,14 +150,12 @@ impl Reloader {
 
     async fn reload(&mut self, why: Why) {
         let sources = Arc::clone(&self.sources);
-        // Files are read: not on a thread that others wait for.
-        let loading = tokio::task::spawn_blocking(move || config::load(&sources));
-        match loading.await {
+        match on_a_thread("config", move || config::load(&sources)).await {
             Ok(Ok(plan)) => self.take_up(plan, why).await,
             Ok(Err(errors)) => self.refuse(&errors, why),
-            Err(_panicked) => {
+            Err(error) => {
                 tracing::error!(
-                    "the configuration could not be read, by a fault of ours; the one before stays in force"
+                    "the configuration could not be read: {error}; the one before stays in force"
                 );
             }
         }
@@ -266,7 +265,7 @@ async fn changed(files: &[Seen]) {
 /// How the files are now; `None` where they are as they were.
 async fn other_than(files: Vec<Seen>) -> Option<Vec<Seen>> {
     // A file system that is away must not hold checks up. The one thread that asks it waits.
-    let looking = tokio::task::spawn_blocking(move || {
+    let looking = on_a_thread("config", move || {
         files
             .iter()
             .any(Seen::has_changed)
