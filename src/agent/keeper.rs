@@ -272,8 +272,20 @@ fn forget_the_oldest(folder: &Path) {
     }
 }
 
-/// Writes the overrides in force, in one step for whoever reads the file.
+/// Brings the folder to what is held. Where nothing is, and the volume is full, no file says so as well as one without an
+/// override: what somebody has ended must not be back after a restart.
 fn write(folder: &Path, held: &Held) -> io::Result<()> {
+    let Err(error) = put(folder, held) else { return Ok(()) };
+    // What was begun takes room.
+    let _ = fs::remove_file(folder.join(FILE_NEW));
+    match held.overrides.is_empty() {
+        true => fs::remove_file(folder.join(FILE)).map_err(|_| error),
+        false => Err(error),
+    }
+}
+
+/// Writes the overrides in force, in one step for whoever reads the file.
+fn put(folder: &Path, held: &Held) -> io::Result<()> {
     let overrides = held.overrides.iter().map(|(name, over)| StoredOverride::new(name, over)).collect();
     let mut text = serde_json::to_vec_pretty(&Stored { version: VERSION, overrides })?;
     text.push(b'\n');
@@ -407,7 +419,7 @@ async fn keep_in(
         match &failed {
             Some(error) if told != failed => tracing::error!(
                 folder = %folder.display(),
-                "overrides cannot be kept in the state folder: {error}; they are in force, but a restart would find what the folder held before: let `server.state_dir` be a folder that this user (uid {}) can write to, on a volume with room",
+                "overrides cannot be kept in the state folder: {error}; they are as they were ordered, but a restart would find what the folder held before, also what has ended since: let `server.state_dir` be a folder that this user (uid {}) can write to, on a volume with room",
                 rustix::process::geteuid().as_raw()
             ),
             None if in_vain.swap(false, Ordering::Relaxed) || told.is_some() => {
@@ -463,6 +475,19 @@ mod tests {
         let mut names: Vec<String> = fs::read_dir(folder).unwrap().map(name).collect();
         names.sort();
         names
+    }
+
+    #[test]
+    fn what_has_ended_is_not_found_again_although_nothing_can_be_written() {
+        let folder = tempfile::tempdir().unwrap();
+        write(folder.path(), &held(over(60))).unwrap();
+        // In the way of the next.
+        fs::create_dir(folder.path().join(FILE_NEW)).unwrap();
+        write(folder.path(), &held(over(1_800))).unwrap_err();
+        assert_eq!(names(folder.path()), [FILE, FILE_NEW], "what is held still is told by the one before");
+        write(folder.path(), &Held { version: 2, overrides: Vec::new() }).unwrap();
+        assert_eq!(names(folder.path()), [FILE_NEW]);
+        write(folder.path(), &Held { version: 3, overrides: Vec::new() }).unwrap_err();
     }
 
     #[test]
