@@ -1,7 +1,7 @@
 //! What outlives a runner that panics: for the one that takes its place, and for those who look from outside.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use tokio::sync::{Mutex as AsyncMutex, MutexGuard as AsyncMutexGuard, mpsc};
 use tokio_util::sync::CancellationToken;
@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::registry::Reply;
 use crate::health::circuit::Override;
 use crate::health::{Monotonic, Order};
+use crate::http::NotDone;
 
 /// After this many lost checks in a row a runner counts as lost itself, and liveness fails.
 pub(super) const LOST_AFTER: u32 = 5;
@@ -20,8 +21,10 @@ const ORDERS_WAITING: usize = 16;
 #[derive(Debug)]
 pub(super) struct Ordered {
     pub(super) order: Order,
-    /// Who waits for it. Dropped without an answer where the runner ends before it has one.
+    /// Who waits for it. Dropped without an answer only where the runner panics over it.
     pub(super) reply: Reply,
+    /// Whether another runner of the same dependency has it, too, which tells it to the log.
+    pub(super) is_echo: bool,
 }
 
 /// What outlives a runner that panics. Copies are of the same dependency.
@@ -40,6 +43,8 @@ struct Left {
     orders: AsyncMutex<mpsc::Receiver<Ordered>>,
     /// Cancelled when a check has ended, and can be seen.
     first_result: CancellationToken,
+    /// What those are told whose orders the last runner leaves behind, where it is not the agent that ends.
+    ended: OnceLock<NotDone>,
 }
 
 impl Legacy {
@@ -52,6 +57,7 @@ impl Legacy {
             last_order: Mutex::default(),
             orders: AsyncMutex::new(orders),
             first_result: CancellationToken::new(),
+            ended: OnceLock::new(),
         };
         (Self(Arc::new(left)), sender)
     }
@@ -96,9 +102,15 @@ impl Legacy {
         }
     }
 
-    /// The last order to hold the circuit or to reset it.
-    pub(super) fn last_order(&self) -> Option<Order> {
-        self.slot().clone()
+    /// The runner is about to be told to end, with this answer for those who still wait for it.
+    pub(super) fn end_with(&self, answer: NotDone) {
+        // Nobody ends one twice.
+        let _ = self.0.ended.set(answer);
+    }
+
+    /// What those are told who still wait for a runner that ends.
+    pub(super) fn last_answer(&self) -> NotDone {
+        self.0.ended.get().copied().unwrap_or(NotDone::Stopping)
     }
 
     /// The override that the orders given so far come to.

@@ -125,6 +125,13 @@ impl Runner {
                 }
             }
         }
+        // Whoever still waits is told why, and before the goodbyes.
+        let why = Err(legacy.last_answer());
+        self.answer_askers(why);
+        orders.close();
+        while let Ok(Ordered { reply, .. }) = orders.try_recv() {
+            let _ = reply.send(why);
+        }
         if let Some(probe) = self.probe.take() {
             probe.close().await;
         }
@@ -202,11 +209,13 @@ impl Runner {
     }
 
     /// Does what an operator ordered.
-    async fn carry_out(&mut self, Ordered { order, reply }: Ordered, checking: Checking) {
+    async fn carry_out(&mut self, Ordered { order, reply, is_echo }: Ordered, checking: Checking) {
         let now = self.shared.clock.now();
         match order {
             Order::Hold(over) => {
-                log_held(self.record.policy(), &over, self.record.held());
+                if !is_echo {
+                    log_held(self.record.policy(), &over, self.record.held());
+                }
                 let no_more_checks = over.mode == Mode::ForcedOpen && checking == Checking::No;
                 self.record.hold(over, now);
                 if no_more_checks {
@@ -215,7 +224,9 @@ impl Runner {
                 self.publish(vec![reply]).await;
             }
             Order::Reset(actor) => {
-                log_reset(self.record.policy(), &actor, self.record.held());
+                if !is_echo {
+                    log_reset(self.record.policy(), &actor, self.record.held());
+                }
                 self.record.reset(actor, now);
                 self.publish(vec![reply]).await;
             }

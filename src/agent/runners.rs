@@ -3,27 +3,31 @@
 //! A new configuration is taken up without a gap. Dependencies whose settings are the same keep their runner, and with
 //! it circuit, history and connections. For the others runners begin beside the old ones, which go on being shown;
 //! when each has a first result, or has had the time for one, all that is shown changes at once, and the old ones end.
+//! What an operator orders meanwhile both obey, so that what it comes to, its end included, is over in both alike.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tracing::Level;
 
 use super::legacy::{Legacy, Ordered};
 use super::registry::{Reply, RunnerId, Switch, Update};
 use super::runner::{Factory, Shared};
-use super::supervisor::keep_running;
+use super::supervisor::{RESPAWN_AFTER, keep_running};
 use crate::clock::{self, Deadline};
 use crate::config::plan::DependencyPlan;
 use crate::health::circuit::{Mode, Override};
 use crate::health::record::GRACE;
-use crate::health::{DependencyName, DependencyView, Now, Order, Record, Snapshot};
+use crate::health::{DependencyName, DependencyView, Now, Order, Policy, Record, Snapshot};
 use crate::http::NotDone;
+use crate::log::about;
 use crate::net::Target;
 use crate::probe;
 
@@ -33,6 +37,9 @@ const ORDERS_WAITING: usize = 64;
 /// How much longer than a check the first result of a new runner may take: first checks are spread over a fifth of a
 /// second, and one that hangs is given up only after its grace.
 const FIRST_RESULT_GRACE: Duration = GRACE.saturating_add(Duration::from_secs(1));
+
+/// How long after that a new runner may still take to obey what was ordered meanwhile: one that panicked is back by then.
+const OBEYS_WITHIN: Duration = RESPAWN_AFTER.saturating_add(Duration::from_secs(1));
 
 /// Makes what makes a dependency's probe.
 pub(super) type Make = Box<dyn Fn(&Arc<DependencyPlan>) -> Factory + Send + Sync>;
@@ -137,19 +144,38 @@ impl Member {
         self.runner.as_ref().map(|reach| &reach.legacy)
     }
 
-    fn stop(&self) {
+    /// Ends its runner; who still waits for that one is told this.
+    fn stop(&self, answer: NotDone) {
         if let Some(reach) = &self.runner {
+            reach.legacy.end_with(answer);
             reach.stop.cancel();
         }
     }
 }
 
+/// A place for one order. It is taken first, and the order noted then: what could not be given is not obeyed later.
+struct Place<'a> {
+    orders: mpsc::Permit<'a, Ordered>,
+    legacy: &'a Legacy,
+}
+
+impl Place<'_> {
+    fn give(self, ordered: Ordered) {
+        self.legacy.note(&ordered.order);
+        self.orders.send(ordered);
+    }
+}
+
 impl Reach {
-    async fn give(&self, order: Order, reply: Reply) {
-        self.legacy.note(&order);
-        // It waits only for a runner that is being brought back. One that has ended for good drops the reply, which
-        // tells whoever asked.
-        let _ = self.orders.send(Ordered { order, reply }).await;
+    /// Nobody waits for a place: all are taken only of a runner that is being brought back, and the orders for others
+    /// must not wait for that one.
+    fn place(&self) -> Result<Place<'_>, NotDone> {
+        match self.orders.try_reserve() {
+            Ok(orders) => Ok(Place { orders, legacy: &self.legacy }),
+            Err(TrySendError::Full(())) => Err(NotDone::Busy),
+            // A runner takes no more only where it has ended, and it is found here no more unless all end.
+            Err(TrySendError::Closed(())) => Err(NotDone::Stopping),
+        }
     }
 }
 
@@ -168,8 +194,8 @@ pub(super) struct Runners {
 /// A new configuration whose runners have no first result yet.
 struct Coming {
     members: Vec<Member>,
-    /// Those of them that take another's place, with that one and the order that it had obeyed last when they began.
-    in_place_of: Vec<(Member, Member, Option<Order>)>,
+    /// Those orders that new runners were given, too, and may not have obeyed yet.
+    echoes: Vec<oneshot::Receiver<Result<(), NotDone>>>,
     first: HashMap<RunnerId, Arc<DependencyView>>,
     /// Until then a first result is waited for.
     deadline: Instant,
@@ -180,16 +206,33 @@ struct Coming {
 }
 
 impl Coming {
-    /// Ends when each runner has its first result, or has had the time for one.
-    async fn is_ready(coming: Option<(Instant, &[CancellationToken])>) {
-        let Some((deadline, waits_for)) = coming else { return std::future::pending().await };
+    /// Ends when each runner has its first result and has obeyed what was ordered meanwhile, or has had the time for it.
+    /// Can be dropped and called again.
+    async fn is_ready(coming: Option<&mut Self>) {
+        let Some(Self { deadline, waits_for, echoes, .. }) = coming else {
+            return std::future::pending().await;
+        };
         let all = async {
             for first_result in waits_for {
                 first_result.cancelled().await;
             }
         };
         // What has none by then is shown without.
-        let _ = tokio::time::timeout_at(deadline, all).await;
+        let _ = tokio::time::timeout_at(*deadline, all).await;
+        let obeyed = async {
+            while let Some(echo) = echoes.last_mut() {
+                // Dropped where the runner panicked over it: then it obeys when it is back.
+                let _ = echo.await;
+                echoes.pop();
+            }
+        };
+        let _ = tokio::time::timeout_at(*deadline + OBEYS_WITHIN, obeyed).await;
+    }
+
+    /// The runner beside the one that is shown, where there is one.
+    fn beside(&self, shown: &Member) -> Option<Reach> {
+        let new = self.members.iter().find(|new| new.name() == shown.name())?;
+        new.runner.clone().filter(|_| new.id != shown.id)
     }
 }
 
@@ -219,12 +262,11 @@ impl Runners {
     pub(super) async fn run(mut self, mut asked: mpsc::Receiver<Asked>, mut reloads: mpsc::Receiver<Reload>) {
         let mut coming: Option<Coming> = None;
         loop {
-            let waiting = coming.as_ref().map(|coming| (coming.deadline, &coming.waits_for[..]));
             tokio::select! {
                 biased;
                 () = self.shared.stop.cancelled() => break,
-                Some(asked) = asked.recv() => self.give(asked).await,
-                () = Coming::is_ready(waiting) => {
+                Some(asked) = asked.recv() => self.give(asked, coming.as_mut()),
+                () = Coming::is_ready(coming.as_mut()) => {
                     if let Some(ready) = coming.take() {
                         self.switch(ready).await;
                     }
@@ -252,14 +294,43 @@ impl Runners {
         Member { id, plan, runner: Some(Reach { orders, legacy, stop }) }
     }
 
-    async fn give(&self, Asked { dependency, order, reply }: Asked) {
-        let member = self.members.iter().find(|member| *member.name() == dependency);
-        match member.map(|member| &member.runner) {
-            Some(Some(reach)) => reach.give(order, reply).await,
+    /// Passes an order on, without waiting.
+    fn give(&self, Asked { dependency, order, reply }: Asked, coming: Option<&mut Coming>) {
+        if let Err((reply, why)) = self.pass_on(&dependency, order, reply, coming) {
             // Whoever asked may have given up.
-            Some(None) => drop(reply.send(Err(NotDone::Disabled))),
-            None => drop(reply.send(Err(NotDone::Unknown))),
+            let _ = reply.send(Err(why));
         }
+    }
+
+    /// Passes an order on to the runner that is shown, which answers it, and to the one beside it.
+    fn pass_on(
+        &self,
+        dependency: &DependencyName,
+        order: Order,
+        reply: Reply,
+        coming: Option<&mut Coming>,
+    ) -> Result<(), (Reply, NotDone)> {
+        let Some(member) = self.members.iter().find(|member| member.name() == dependency) else {
+            return Err((reply, NotDone::Unknown));
+        };
+        let Some(reach) = &member.runner else { return Err((reply, NotDone::Disabled)) };
+        // Both or none.
+        let place = match reach.place() {
+            Ok(place) => place,
+            Err(why) => return Err((reply, why)),
+        };
+        if let Some(coming) = coming.filter(|_| order != Order::Check) {
+            if let Some(beside) = coming.beside(member) {
+                let (echo, obeyed) = oneshot::channel();
+                match beside.place() {
+                    Ok(place) => place.give(Ordered { order: order.clone(), reply: echo, is_echo: true }),
+                    Err(why) => return Err((reply, why)),
+                }
+                coming.echoes.push(obeyed);
+            }
+        }
+        place.give(Ordered { order, reply, is_echo: false });
+        Ok(())
     }
 
     /// Starts the runners that a new configuration wants beside those that there are.
@@ -270,7 +341,7 @@ impl Runners {
             self.members.iter().map(|member| (member.name().clone(), member.clone())).collect();
         let mut coming = Coming {
             members: Vec::new(),
-            in_place_of: Vec::new(),
+            echoes: Vec::new(),
             first: HashMap::new(),
             deadline: Deadline::after(FIRST_RESULT_GRACE).instant(),
             waits_for: Vec::new(),
@@ -292,7 +363,6 @@ impl Runners {
                 None => Record::new(Arc::clone(&policy), now, clock::draw()),
             };
             let mut prepared = Prepared::new(self.next_id(), plan, record);
-            let obeyed = old.as_ref().and_then(Member::legacy).and_then(Legacy::last_order);
             let held = old.as_ref().and_then(Member::legacy).and_then(|legacy| legacy.held(now.mono));
             if let Some(over) = held.filter(|_| policy.enabled()) {
                 prepared.hold(over, now);
@@ -308,10 +378,7 @@ impl Runners {
             }
             match old {
                 None => coming.changes.added.push(policy.name.clone()),
-                Some(old) => {
-                    coming.changes.changed.push(policy.name.clone());
-                    coming.in_place_of.push((member.clone(), old, obeyed));
-                }
+                Some(_) => coming.changes.changed.push(policy.name.clone()),
             }
             coming.members.push(member);
         }
@@ -322,27 +389,29 @@ impl Runners {
 
     /// Shows what a new configuration wants to be watched, and ends the runners of what it does not.
     async fn switch(&mut self, coming: Coming) {
-        let Coming { members, in_place_of, first, changes, adopt, done: told, .. } = coming;
-        for (new, old, obeyed) in &in_place_of {
-            // What was ordered meanwhile was told to the one that is shown.
-            let since =
-                old.legacy().and_then(Legacy::last_order).filter(|last| Some(last) != obeyed.as_ref());
-            if let (Some(order), Some(reach)) = (since, &new.runner) {
-                let (reply, carried_out) = oneshot::channel();
-                reach.give(order, reply).await;
-                // One that ends instead is about to be brought back, and then obeys.
-                let _ = carried_out.await;
-            }
-        }
+        let Coming { members, first, changes, adopt, done: told, .. } = coming;
         let shown: Vec<RunnerId> = members.iter().map(|member| member.id).collect();
         let (done, seen) = oneshot::channel();
         let switch = Switch { shown, first, adopt, done };
         if self.shared.updates.send(Update::Switch(switch)).await.is_ok() {
             let _ = seen.await;
         }
-        let stay: HashSet<RunnerId> = members.iter().map(|member| member.id).collect();
+        let now = self.shared.clock.mono();
         let before = std::mem::replace(&mut self.members, members);
-        before.iter().filter(|old| !stay.contains(&old.id)).for_each(Member::stop);
+        let after: HashMap<&DependencyName, &Member> =
+            self.members.iter().map(|member| (member.name(), member)).collect();
+        for old in &before {
+            let why = match after.get(old.name()) {
+                Some(new) if new.id == old.id => continue,
+                Some(Member { runner: Some(_), .. }) => NotDone::Replaced,
+                Some(Member { runner: None, .. }) => NotDone::Disabled,
+                None => NotDone::Unknown,
+            };
+            if let Some(over) = old.legacy().and_then(|legacy| legacy.held(now)) {
+                log_dropped(after.get(old.name()).copied(), old.plan.policy(), &over);
+            }
+            old.stop(why);
+        }
         self.show_lives();
         // Whoever asked may be about to end.
         let _ = told.send(changes);
@@ -358,4 +427,30 @@ impl Runners {
         self.next_id += 1;
         id
     }
+}
+
+/// An override that ends with what it held is told as loudly as it was when it began.
+fn log_dropped(new: Option<&Member>, before: &Policy, over: &Override) {
+    let why = match new {
+        // It goes on there.
+        Some(Member { runner: Some(_), .. }) => return,
+        Some(new) => {
+            let why = new.plan.policy().disabled.as_deref().unwrap_or("by configuration");
+            format!("the new configuration disables the dependency ({why})")
+        }
+        None => "the new configuration has no dependency of this name".to_owned(),
+    };
+    about!(
+        Level::WARN,
+        before,
+        mode = over.mode.as_str(),
+        actor = over.actor.as_str(),
+        reason = over.reason.as_str(),
+        readiness = over.readiness.as_str(),
+        expires_at = clock::rfc3339(over.expires.wall),
+        "{} by {} is dropped, since {why}: {}",
+        over.mode,
+        over.actor,
+        over.reason
+    );
 }

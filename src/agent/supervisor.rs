@@ -15,7 +15,7 @@ use crate::log::about;
 use crate::net::Target;
 
 /// A runner that panicked comes back after this long.
-const RESPAWN_AFTER: Duration = Duration::from_secs(1);
+pub(super) const RESPAWN_AFTER: Duration = Duration::from_secs(1);
 
 /// Keeps a dependency's runner running. It ends by itself only when told to; if it panics, another one takes its
 /// place. That one has all to learn but whether the dependency has ever come up: `/health/startup` must not

@@ -95,8 +95,14 @@ fn headers() -> Value {
 }
 
 /// The headers of an answer of this code.
-fn headers_of(code: u16) -> Value {
+fn headers_of(code: u16, endpoint: Endpoint) -> Value {
     let mut headers = headers();
+    if let (503, Endpoint::Order(_)) = (code, endpoint) {
+        headers["Retry-After"] = json!({
+            "description": "Of `busy`: seconds until it is worth asking again.", "required": false,
+            "schema": {"type": "string"},
+        });
+    }
     if let Some((name, about)) = match code {
         401 => Some(("WWW-Authenticate", "`Bearer`.")),
         429 => Some(("Retry-After", "Seconds until the next bad token is looked at.")),
@@ -117,7 +123,8 @@ fn at(path: &str, endpoint: Endpoint, generator: &mut SchemaGenerator) -> Value 
         let mut responses: Map<String, Value> = answers
             .iter()
             .map(|Answer { code, description, content }| {
-                let mut response = json!({"description": description, "headers": headers_of(*code)});
+                let mut response =
+                    json!({"description": description, "headers": headers_of(*code, endpoint)});
                 if with_body {
                     response["content"] = content.clone();
                 }
@@ -257,10 +264,16 @@ fn of_an_order(action: Action) -> Vec<(u16, &'static str)> {
         (400, "The body is not as it should be; the message says what is allowed"),
         (413, "The body is longer than 4 KiB"),
         (415, "The body is not said to be JSON"),
-        (503, "The agent is being stopped"),
+        (
+            503,
+            "`stopping`: the agent is being stopped; `busy`, with `Retry-After`: what watches the dependency is being brought back after a panic",
+        ),
     ];
     if action == Action::Check {
-        refused.push((409, "The circuit is held open, so no check is made"));
+        refused.push((
+            409,
+            "`held_open`: the circuit is held open, so no check is made; `replaced`: a new configuration cut it off",
+        ));
         refused.push((500, "The check was lost: it panicked, or hung beyond its timeout"));
     }
     refused

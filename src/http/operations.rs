@@ -23,6 +23,11 @@ pub enum NotDone {
     HeldOpen,
     /// The check was lost: it panicked, or hung beyond its timeout. It is told in the log.
     CheckLost,
+    /// A new configuration took effect meanwhile, with other settings for the dependency: what was under way was cut
+    /// off.
+    Replaced,
+    /// Whoever watches the dependency panicked and is being brought back, and takes no more orders until then.
+    Busy,
     /// The agent is being stopped.
     Stopping,
 }

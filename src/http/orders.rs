@@ -354,6 +354,21 @@ fn not_done(why: NotDone, snapshot: &Snapshot, name: &str) -> Refused {
             "check_lost",
             "the check panicked, or hung beyond its timeout: the log says which; ask again",
         ),
+        NotDone::Replaced => Refused::new(
+            StatusCode::CONFLICT,
+            "replaced",
+            "the configuration was loaded anew meanwhile, with other settings for this dependency, which cut the check \
+             off: ask again",
+        ),
+        NotDone::Busy => Refused::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "busy",
+            format!(
+                "what watches this dependency panicked (the log says over what), and is being brought back: ask again in \
+                 a second; `GET /circuits/{name}` shows what is in force"
+            ),
+        )
+        .with(RETRY_AFTER, HeaderValue::from_static("1")),
         NotDone::Stopping => Refused::new(
             StatusCode::SERVICE_UNAVAILABLE,
             "stopping",

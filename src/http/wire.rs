@@ -81,7 +81,7 @@ struct Error<'a> {
     /// For programs: `bad_request`, `not_found`, `unknown_dependency`, `method_not_allowed`, `payload_too_large`,
     /// `overloaded`, `http_version_not_supported`; of what wants a token also `no_token_configured`, `token_required`,
     /// `token_invalid`, `forbidden`, `too_many_bad_tokens`, `unsupported_media_type`, `dependency_disabled`, `held_open`,
-    /// `check_lost`, `stopping`.
+    /// `replaced`, `check_lost`, `busy`, `stopping`.
     code: &'static str,
     /// For people.
     message: &'a str,

@@ -138,7 +138,7 @@ async fn the_document_is_valid_and_every_answer_is_as_it_says() {
     assert_eq!(
         told,
         [
-            // No check panics, and orders come to an agent that is not being stopped.
+            // No check and no runner panics, and orders come to an agent that is not being stopped.
             "unseen post /checks/{name} 500",
             "unseen post /checks/{name} 503",
             "unseen post /circuits/{name}/close 503",

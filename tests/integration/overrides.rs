@@ -11,6 +11,7 @@ use crate::support::agent::{Agent, Env, Signal};
 use crate::support::config::{Config, on, quick};
 use crate::support::postgres::{Postgres, PostgresOptions};
 use crate::support::scratch::Folder;
+use crate::support::tcp;
 use crate::support::wait::eventually;
 
 /// The file, as docs/configuration.md has it.
@@ -130,6 +131,41 @@ async fn an_override_survives_a_kill_and_a_restart() {
     agent.signal(Signal::KILL);
     let agent = config.agent().await;
     agent.until("/health/ready", |it| it.status == 200, "that nothing is held any more").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_a_new_configuration_has_no_place_for_is_told() {
+    let peer = tcp::mute().await;
+    let folder = Folder::new("state");
+    let port = |name: &str, enabled: bool| {
+        let port = json!({"host": "127.0.0.1", "port": peer.address().port(), "enabled": enabled});
+        on("tcp", name, port)
+    };
+    let config = config(folder.path(), [port("goes", true), port("off", true), port("stays", true)]);
+    let agent = config.agent().await;
+    for name in ["goes", "off", "stays"] {
+        order(&agent, &format!("/circuits/{name}/open"), &json!({"reason": "a planned failover"})).await;
+    }
+    until_kept(folder.path(), &["goes", "off", "stays"]).await;
+    let mut next = quick([port("off", false), port("stays", true)]);
+    next["server"]["state_dir"] = json!(folder.path());
+    next["server"]["admin_token"] = json!(TOKEN);
+    config.replace(&next);
+    agent.signal(Signal::HUP);
+    until_kept(folder.path(), &["stays"]).await;
+    for (name, why) in [("goes", "no dependency of this name"), ("off", "disables the dependency")] {
+        let dropped = |line: &Value| {
+            let told =
+                line["message"].as_str().is_some_and(|it| it.contains("is dropped") && it.contains(why));
+            told && line["dependency"] == name && line["level"] == "WARN"
+        };
+        let line = agent.until_logged(dropped, "that it is dropped").await;
+        assert_eq!((&line["mode"], &line["reason"]), (&json!("forced_open"), &json!("a planned failover")));
+    }
+    let stays = |line: &Value| {
+        line["dependency"] == "stays" && line["message"].as_str().is_some_and(|it| it.contains("dropped"))
+    };
+    assert!(!agent.logs().iter().any(stays), "{}", agent.output());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -42,6 +42,8 @@ struct Inside {
     scripts: Scripts,
     /// Of every probe that was made for a dependency, by its name.
     counts: Arc<Mutex<HashMap<String, Counts>>>,
+    /// Whose runners do not survive that their probe is made.
+    bad_to_make: Arc<Mutex<Vec<String>>>,
     held: watch::Receiver<Held>,
     stop: CancellationToken,
     runners: tokio::task::JoinHandle<()>,
@@ -77,12 +79,17 @@ impl Inside {
         ));
         let counts: Arc<Mutex<HashMap<String, Counts>>> = Arc::default();
         let (given, counted) = (Arc::clone(&scripts), Arc::clone(&counts));
+        let bad_to_make: Arc<Mutex<Vec<String>>> = Arc::default();
+        let bad = Arc::clone(&bad_to_make);
         let make: Make = Box::new(move |plan| {
             let name = plan.policy().name.as_str().to_owned();
             let script = given.lock().unwrap().get(&name).cloned().unwrap_or_else(well);
-            let count = counted.lock().unwrap().entry(name).or_default().clone();
+            let count = counted.lock().unwrap().entry(name.clone()).or_default().clone();
+            let bad = Arc::clone(&bad);
             Arc::new(move || {
                 count.made.fetch_add(1, Ordering::SeqCst);
+                let is_bad = bad.lock().unwrap().contains(&name);
+                assert!(!is_bad, "this panic is part of the test");
                 let Counts { asked, closed, .. } = count.clone();
                 Ok(Box::new(Scripted { script: Arc::clone(&script), asked, closed }))
             })
@@ -93,7 +100,7 @@ impl Inside {
         let runners = Runners::start(prepared, make, Arc::clone(&current), Arc::default(), shared);
         let runners = tokio::spawn(runners.run(asked, to_reload));
         let orders = Orders::new(give, kept);
-        Self { clock, current, orders, reloads, scripts, counts, held, stop, runners }
+        Self { clock, current, orders, reloads, scripts, counts, bad_to_make, held, stop, runners }
     }
 
     async fn order(&self, name: &str, order: Order) -> Result<(), NotDone> {
@@ -127,6 +134,10 @@ impl Inside {
 
     fn script(&self, name: &str, script: Script) {
         self.scripts.lock().unwrap().insert(name.to_owned(), script);
+    }
+
+    fn is_bad_to_make(&self, name: &str) {
+        self.bad_to_make.lock().unwrap().push(name.to_owned());
     }
 
     fn view(&self, name: &str) -> Arc<DependencyView> {
@@ -289,7 +300,7 @@ async fn an_override_outlives_a_runner_that_dies_and_orders_wait_for_the_next() 
         bench.legacies[0].note(&order);
         let orders = bench.orders[0].clone();
         async move {
-            orders.send(Ordered { order, reply }).await.unwrap();
+            orders.send(Ordered { order, reply, is_echo: false }).await.unwrap();
             answer.await
         }
     };
@@ -471,34 +482,98 @@ async fn what_was_down_stays_down_until_trials_succeed_and_what_came_up_is_not_b
 
 #[tokio::test(start_paused = true)]
 async fn overrides_stay_in_force_also_those_ordered_meanwhile() {
-    let names = ["a", "b", "c", "d"];
+    let names = ["a", "b", "c", "d", "e", "f"];
     let with = |more| plan(&names.map(|name| (name, more)));
     let it = Inside::start(&with(""), []);
     it.until("all are up", |it| it.service() == ServiceStatus::Up).await;
-    for name in ["a", "b"] {
+    for name in ["a", "b", "f"] {
         assert_eq!(it.order(name, it.over(Mode::ForcedOpen, 30 * MINUTE)).await, Ok(()));
     }
     // The fourth keeps the switch waiting.
-    it.script("d", slow(secs(5)));
-    let reload = tokio::spawn(it.reload(&with("timeout: 9s")));
+    it.script("d", slow(secs(50)));
+    let reload = tokio::spawn(it.reload(&with("timeout: 60s, connect_timeout: 60s")));
     it.until("new runners have begun", |it| it.count("d").made.load(Ordering::SeqCst) == 2).await;
     assert_eq!(it.order("b", Order::Reset(Actor::new("admin"))).await, Ok(()));
     assert_eq!(it.order("c", it.over(Mode::ForcedClosed, 30 * MINUTE)).await, Ok(()));
     assert!(it.view("c").circuit.is_held(Mode::ForcedClosed), "seen at once, by the runner that is shown");
+    // What is over when the new ones are shown is over there, too, with the trials that follow it: also where it took the
+    // place of another.
+    for name in ["e", "f"] {
+        assert_eq!(it.order(name, it.over(Mode::ForcedOpen, secs(2))).await, Ok(()));
+    }
+    it.until("it is over", |it| ["e", "f"].iter().all(|name| it.state(name) == State::Closed)).await;
     assert!(!reload.is_finished());
-    assert_eq!(reload.await.unwrap().unwrap().changed.len(), 4);
+    let is_closed = |it: &Inside| ["e", "f"].iter().all(|name| it.state(name) == State::Closed);
+    it.until("the new ones are shown", |it| {
+        assert!(is_closed(it), "it is not held again");
+        reload.is_finished()
+    })
+    .await;
+    assert_eq!(reload.await.unwrap().unwrap().changed.len(), 6);
+    assert!(is_closed(&it));
     let held = |name: &str| it.view(name).circuit.over.as_ref().map(|over| over.mode);
     assert_eq!(
         names.map(held),
-        [Some(Mode::ForcedOpen), None, Some(Mode::ForcedClosed), None],
+        [Some(Mode::ForcedOpen), None, Some(Mode::ForcedClosed), None, None, None],
         "as it was ordered last"
     );
-    assert_eq!(it.view("a").policy.timeout, secs(9));
+    assert_eq!(it.view("a").policy.timeout, MINUTE);
     let kept: Vec<_> = it.held.borrow().overrides.iter().map(|(name, _)| name.to_string()).collect();
     assert_eq!(kept, ["a", "c"]);
     // And they end where they would have.
     it.until("both are over", |it| it.held.borrow().overrides.is_empty()).await;
     it.until("all are up", |it| it.service() == ServiceStatus::Up).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_for_a_check_that_a_reload_cuts_off_is_told_so() {
+    let names = ["a", "b", "c"];
+    let hanging = names.map(|name| (name, "timeout: 60s, connect_timeout: 60s"));
+    let it = Inside::start(&plan(&hanging), names.map(|name| (name, hangs())));
+    it.until("checks are under way", |it| names.iter().all(|name| it.asked(name) == 1)).await;
+    let order = |name| it.orders.carry_out(&DependencyName::parse(name).unwrap(), Order::Check);
+    let asked = names.map(|name| tokio::spawn(order(name)));
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    it.script("a", well());
+    assert!(it.reload(&plan(&[("a", ""), ("b", "enabled: false")])).await.is_some());
+    let mut told = Vec::new();
+    for asked in asked {
+        told.push(asked.await.unwrap());
+    }
+    assert_eq!(told, [NotDone::Replaced, NotDone::Disabled, NotDone::Unknown].map(Err));
+    assert_eq!(it.order("a", Order::Check).await, Ok(()));
+
+    it.script("a", hangs());
+    assert!(it.reload(&plan(&[("a", "timeout: 60s, connect_timeout: 60s")])).await.is_some());
+    let asked = tokio::spawn(order("a"));
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    it.stop.cancel();
+    assert_eq!(asked.await.unwrap(), Err(NotDone::Stopping), "that is another matter");
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_is_being_brought_back_holds_up_nobody_else() {
+    let it = Inside::start(&plan(&[("dying", ""), ("well", "")]), [("dying", panics_while(|n| n > 0))]);
+    it.until("both are up", |it| it.service() == ServiceStatus::Up).await;
+    it.is_bad_to_make("dying");
+    let lives = it.count("dying").made.load(Ordering::SeqCst);
+    it.until("its runner is dead", |it| it.count("dying").made.load(Ordering::SeqCst) > lives).await;
+    let name = DependencyName::parse("dying").unwrap();
+    let began = it.clock.mono();
+    let waiting: Vec<_> = (0..32)
+        .map(|_| tokio::spawn(it.orders.carry_out(&name, it.over(Mode::ForcedOpen, 30 * MINUTE))))
+        .collect();
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    assert_eq!(it.order("dying", Order::Reset(Actor::new("admin"))).await, Err(NotDone::Busy));
+    assert_eq!(it.order("well", it.over(Mode::ForcedClosed, MINUTE)).await, Ok(()));
+    assert!(it.clock.mono().since(began) < Duration::from_millis(500));
+    let mut told = Vec::new();
+    for waiting in waiting {
+        told.push(waiting.await.unwrap());
+    }
+    assert_eq!(told.iter().filter(|told| **told == Ok(())).count(), 16, "{told:?}");
+    assert_eq!(told.iter().filter(|told| **told == Err(NotDone::Busy)).count(), 16, "{told:?}");
+    assert!(it.view("dying").circuit.is_held(Mode::ForcedOpen), "what was refused is not obeyed later");
 }
 
 #[tokio::test(start_paused = true)]

@@ -46,6 +46,8 @@ impl Script {
     async fn done(&self, name: &str, order: Order) -> Result<(), NotDone> {
         match name {
             "lost" => return Err(NotDone::CheckLost),
+            "replaced" => return Err(NotDone::Replaced),
+            "busy" => return Err(NotDone::Busy),
             "stopping" => return Err(NotDone::Stopping),
             "gone" => return Err(NotDone::Unknown),
             "switched-off" => return Err(NotDone::Disabled),
@@ -148,7 +150,7 @@ async fn agent_of(server: &str, connections: usize) -> Agent {
     let logging = tracing::subscriber::set_default(subscriber.with_max_level(tracing::Level::TRACE).finish());
     let mut off = policy("off");
     off.disabled = Some("disabled by configuration".to_owned());
-    let names = ["database", UNDER_WAY, "lost", "stopping", "gone", "switched-off"];
+    let names = ["database", UNDER_WAY, "lost", "replaced", "busy", "stopping", "gone", "switched-off"];
     let mut views: Vec<_> = names.into_iter().map(|name| view_after(policy(name), &[Ok(())])).collect();
     views.push(view_after(policy("off"), &[Ok(())]));
     views.last_mut().unwrap().policy = Arc::new(off);
@@ -318,6 +320,8 @@ async fn a_request_is_judged_from_the_outside_in() {
         ("POST", "/checks/nobody", &[&good], "", 404, "unknown_dependency"),
         ("POST", "/checks/off", &[&good, json], "{}", 404, "dependency_disabled"),
         ("POST", "/checks/lost", &[&good], "", 500, "check_lost"),
+        ("POST", "/checks/replaced", &[&good], "", 409, "replaced"),
+        ("POST", "/circuits/busy/reset", &[&good], "", 503, "busy"),
         ("POST", "/circuits/stopping/reset", &[&good], "", 503, "stopping"),
         ("POST", "/circuits/gone/reset", &[&good], "", 404, "unknown_dependency"),
         ("POST", "/circuits/switched-off/reset", &[&good], "", 404, "dependency_disabled"),
@@ -331,7 +335,11 @@ async fn a_request_is_judged_from_the_outside_in() {
         assert!(!has("access-control"), "no other site's page is let in");
     }
     let done: Vec<String> = agent.seen().into_iter().map(|(name, _)| name).collect();
-    assert_eq!(done, ["lost", "stopping", "gone", "switched-off"], "{close} and all the others were not");
+    assert_eq!(
+        done,
+        ["lost", "replaced", "busy", "stopping", "gone", "switched-off"],
+        "{close} and all the others were not"
+    );
     let allowed = agent.post(close, ON_CALL, REASON).await;
     assert!(allowed.message().contains("`on-call` may not `close`"), "{allowed:?}");
 }
