@@ -1,5 +1,9 @@
 //! Takes up a new configuration while the agent runs: on SIGHUP, and when one of its files has changed.
 //!
+//! Names, tokens and the drain are in force as soon as it was read and is valid: who revokes a token must not wait for a
+//! dependency that hangs. What is shown of dependencies, and the effective configuration with it, follows when the
+//! runners are ready, one configuration at a time; of those that are read meanwhile the latest is next.
+//!
 //! Files are looked at every few seconds. No notification would do in place of it: inotify tells nothing of what
 //! happens on network file systems, and where secrets are mounted a link is led elsewhere.
 
@@ -19,7 +23,7 @@ use crate::clock::Clock;
 use crate::config::plan::{DependencyPlan, LogPlan, ResolverPlan};
 use crate::config::{self, ConfigErrors, Plan, Sources};
 use crate::files::Seen;
-use crate::health::DependencyName;
+use crate::health::{DependencyName, WallTime};
 use crate::http::{ConfigStatus, State};
 
 /// How often the files are looked at.
@@ -85,6 +89,21 @@ impl Why {
     }
 }
 
+/// A valid configuration.
+struct Loaded {
+    plan: Plan,
+    why: Why,
+    at: WallTime,
+}
+
+/// One that the runners are taking up.
+struct Waiting {
+    changes: oneshot::Receiver<Changes>,
+    why: Why,
+    /// How it was read, once it is in force.
+    status: ConfigStatus,
+}
+
 /// Reads the configuration again.
 pub(super) struct Reloader {
     sources: Arc<Sources>,
@@ -97,7 +116,11 @@ pub(super) struct Reloader {
     files: Vec<Seen>,
     fixed: Fixed,
     warnings: Vec<String>,
+    /// How the one in force was read, and what is wrong with a newer one.
     status: ConfigStatus,
+    waiting: Option<Waiting>,
+    /// To be taken up after that.
+    next: Option<Loaded>,
 }
 
 impl Reloader {
@@ -128,30 +151,43 @@ impl Reloader {
             fixed: Fixed::of(plan),
             warnings: plan.warnings().to_vec(),
             status,
+            waiting: None,
+            next: None,
         }
     }
 
     /// Runs until the agent is told to stop; from then on nothing changes any more, and a SIGHUP only is not to end it.
     pub(super) async fn run(mut self, mut hangup: Signal, draining: CancellationToken) {
-        loop {
-            let why = tokio::select! {
-                biased;
-                () = draining.cancelled() => break,
-                Some(()) = hangup.recv() => Why::Hangup,
-                () = changed(&self.files) => Why::FilesChanged,
+        'reading: loop {
+            // Of these files, until they are read again: what else happens meanwhile does not put the next look off.
+            let files = self.files.clone();
+            let changed = changed(&files);
+            tokio::pin!(changed);
+            let why = loop {
+                tokio::select! {
+                    biased;
+                    () = draining.cancelled() => break 'reading,
+                    Some(()) = hangup.recv() => break Why::Hangup,
+                    taken_up = Waiting::is_over(&mut self.waiting) => self.taken_up(taken_up).await,
+                    () = &mut changed => break Why::FilesChanged,
+                }
             };
-            // A SIGHUP that comes meanwhile is taken up after it.
             self.reload(why).await;
         }
-        while hangup.recv().await.is_some() {
-            tracing::info!("SIGHUP is ignored: the agent is being stopped");
+        self.next = None;
+        loop {
+            tokio::select! {
+                Some(()) = hangup.recv() => tracing::info!("SIGHUP is ignored: the agent is being stopped"),
+                taken_up = Waiting::is_over(&mut self.waiting) => self.taken_up(taken_up).await,
+                else => break,
+            }
         }
     }
 
     async fn reload(&mut self, why: Why) {
         let sources = Arc::clone(&self.sources);
         match on_a_thread("config", move || config::load(&sources)).await {
-            Ok(Ok(plan)) => self.take_up(plan, why).await,
+            Ok(Ok(plan)) => self.accept(plan, why).await,
             Ok(Err(errors)) => self.refuse(&errors, why),
             Err(error) => {
                 tracing::error!(
@@ -177,17 +213,44 @@ impl Reloader {
             crate::clock::rfc3339(self.status.loaded_at),
             if is_new { "" } else { ": the new one is as wrong as before" }
         );
-        self.status.error = Some(text);
-        self.status.failed_at = Some(self.clock.now().wall);
+        self.set_error(Some((text, self.clock.now().wall)));
         self.state.tell_config(self.status.clone());
     }
 
-    async fn take_up(&mut self, plan: Plan, why: Why) {
+    /// What is wrong with what was read last, also where an earlier one is being taken up.
+    fn set_error(&mut self, error: Option<(String, WallTime)>) {
+        let (error, failed_at) = error.unzip();
+        let statuses = self.waiting.as_mut().map(|waiting| &mut waiting.status);
+        for status in statuses.into_iter().chain([&mut self.status]) {
+            status.error.clone_from(&error);
+            status.failed_at = failed_at;
+        }
+    }
+
+    /// Puts in force of a valid configuration what has to do with no dependency; the rest follows, now or later.
+    async fn accept(&mut self, plan: Plan, why: Why) {
         self.files = plan.files().to_vec();
+        self.drain.store(Arc::new(*plan.server().drain()));
+        self.state.reconfigure(&plan);
+        let loaded = Loaded { plan, why, at: self.clock.now().wall };
+        if self.waiting.is_none() {
+            self.take_up(loaded).await;
+        } else {
+            self.set_error(None);
+            tracing::info!(
+                trigger = why.as_str(),
+                "the configuration was read: its names and tokens are in force; its dependencies follow those of the one \
+                 read before"
+            );
+            self.next = Some(loaded);
+        }
+    }
+
+    async fn take_up(&mut self, Loaded { plan, why, at }: Loaded) {
         let needs_restart = self.fixed.differs_from(&plan);
         let warnings = plan.warnings().to_vec();
         let status = ConfigStatus {
-            loaded_at: self.clock.now().wall,
+            loaded_at: at,
             files: names(plan.files()),
             error: None,
             failed_at: None,
@@ -195,19 +258,15 @@ impl Reloader {
         };
         let dependencies: Vec<Arc<DependencyPlan>> =
             plan.dependencies().iter().map(|dependency| Arc::new(dependency.clone())).collect();
-        let (state, told, drain) = (self.state.clone(), status.clone(), Arc::clone(&self.drain));
+        let (state, told) = (self.state.clone(), status.clone());
         let adopt = Box::new(move || {
-            drain.store(Arc::new(*plan.server().drain()));
-            state.reconfigure(&plan);
+            state.show_effective(&plan);
             state.tell_config(told);
         });
         let (done, changes) = oneshot::channel();
         if self.runners.send(Reload { dependencies, adopt, done }).await.is_err() {
             return;
         }
-        // Nobody answers where the agent ends meanwhile.
-        let Ok(changes) = changes.await else { return };
-        tell(&changes, why);
         for warning in warnings.iter().filter(|warning| !self.warnings.contains(warning)) {
             tracing::warn!("{warning}");
         }
@@ -219,7 +278,30 @@ impl Reloader {
             );
         }
         self.warnings = warnings;
-        self.status = status;
+        self.waiting = Some(Waiting { changes, why, status });
+    }
+
+    /// What was waited for is in force. Nobody says so where the agent ends meanwhile.
+    async fn taken_up(&mut self, changes: Option<Changes>) {
+        if let (Some(Waiting { why, status, .. }), Some(changes)) = (self.waiting.take(), changes) {
+            tell(&changes, why);
+            // It may have been told at that moment without what was found to be wrong with a later one.
+            self.status = status;
+            self.state.tell_config(self.status.clone());
+        }
+        if let Some(next) = self.next.take() {
+            self.take_up(next).await;
+        }
+    }
+}
+
+impl Waiting {
+    /// Ends when what is waited for is in force, or never is to be; never, where nothing is.
+    async fn is_over(waiting: &mut Option<Self>) -> Option<Changes> {
+        match waiting {
+            Some(waiting) => (&mut waiting.changes).await.ok(),
+            None => std::future::pending().await,
+        }
     }
 }
 

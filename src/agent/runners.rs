@@ -199,7 +199,7 @@ struct Coming {
     first: HashMap<RunnerId, Arc<DependencyView>>,
     /// Until then a first result is waited for.
     deadline: Instant,
-    waits_for: Vec<CancellationToken>,
+    waits_for: Vec<(DependencyName, CancellationToken)>,
     changes: Changes,
     adopt: Box<dyn FnOnce() + Send>,
     done: oneshot::Sender<Changes>,
@@ -213,7 +213,7 @@ impl Coming {
             return std::future::pending().await;
         };
         let all = async {
-            for first_result in waits_for {
+            for (_, first_result) in waits_for {
                 first_result.cancelled().await;
             }
         };
@@ -227,6 +227,21 @@ impl Coming {
             }
         };
         let _ = tokio::time::timeout_at(*deadline + OBEYS_WITHIN, obeyed).await;
+    }
+
+    /// Tells for whom it is waited.
+    fn log(&self, within: Duration) {
+        let names: Vec<&str> = self.waits_for.iter().map(|(name, _)| name.as_str()).collect();
+        if names.is_empty() {
+            return;
+        }
+        let within = within.as_secs_f64().ceil();
+        tracing::info!(
+            waits_for = names.join(","),
+            within_seconds = within,
+            "the configuration was read; it takes over when {} have a first result, within {within} s at most",
+            names.join(", ")
+        );
     }
 
     /// The runner beside the one that is shown, where there is one.
@@ -343,12 +358,13 @@ impl Runners {
             members: Vec::new(),
             echoes: Vec::new(),
             first: HashMap::new(),
-            deadline: Deadline::after(FIRST_RESULT_GRACE).instant(),
+            deadline: Deadline::after(Duration::ZERO).instant(),
             waits_for: Vec::new(),
             changes: Changes::default(),
             adopt,
             done,
         };
+        let mut within = FIRST_RESULT_GRACE;
         for plan in dependencies {
             let policy = Arc::clone(plan.policy());
             let old = before.remove(&policy.name);
@@ -372,9 +388,8 @@ impl Runners {
             let member = self.spawn(prepared);
             // No check is made, nor waited for, while it is held open.
             if let Some(legacy) = member.legacy().filter(|_| !view.circuit.is_held(Mode::ForcedOpen)) {
-                coming.waits_for.push(legacy.first_result().clone());
-                let latest = Deadline::after(policy.timeout + FIRST_RESULT_GRACE).instant();
-                coming.deadline = coming.deadline.max(latest);
+                coming.waits_for.push((policy.name.clone(), legacy.first_result().clone()));
+                within = within.max(policy.timeout + FIRST_RESULT_GRACE);
             }
             match old {
                 None => coming.changes.added.push(policy.name.clone()),
@@ -384,6 +399,8 @@ impl Runners {
         }
         let gone = self.members.iter().map(Member::name).filter(|name| before.contains_key(*name));
         coming.changes.removed = gone.cloned().collect();
+        coming.deadline = Deadline::after(within).instant();
+        coming.log(within);
         coming
     }
 

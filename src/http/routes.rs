@@ -344,7 +344,7 @@ async fn answer(state: &State, serves: Serves, asked: &Asked<'_>) -> Response<By
             ok(&wire::Detailed::new(&snapshot, configuration, &live, names, server, now))
         }
         Endpoint::Dependency => one(&|index| ok(&wire::Dependency::new(&snapshot, index, now))),
-        Endpoint::Config => respond(StatusCode::OK, JSON, configured.config.clone()),
+        Endpoint::Config => respond(StatusCode::OK, JSON, state.effective()),
         Endpoint::Circuits => ok(&wire::Circuits::new(&snapshot, now)),
         Endpoint::Circuit => one(&|index| {
             let view = &snapshot.dependencies[index];

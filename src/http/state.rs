@@ -34,6 +34,8 @@ struct Shared {
     /// The two answers that there are to the question whether the agent itself works: no, and yes.
     live: [Short; 2],
     configured: ArcSwap<Configured>,
+    /// The effective configuration as JSON, without secrets.
+    effective: ArcSwap<Bytes>,
     config_status: ArcSwapOption<ConfigStatus>,
     throttle: Throttle,
     operations: Arc<dyn Operations>,
@@ -45,15 +47,13 @@ struct Shared {
     names: Box<dyn Fn() -> ResolverStats + Send + Sync>,
 }
 
-/// What another configuration replaces while the agent runs.
+/// What another configuration replaces while the agent runs, as soon as it is known to be valid.
 #[derive(Debug)]
 pub(super) struct Configured {
     /// The service's name.
     pub(super) service: String,
     /// The environment's name.
     pub(super) environment: String,
-    /// The effective configuration as JSON, without secrets.
-    pub(super) config: Bytes,
     /// Who may do what.
     pub(super) tokens: Tokens,
 }
@@ -63,7 +63,6 @@ impl Configured {
         Self {
             service: plan.service().name().clone(),
             environment: plan.service().environment().clone(),
-            config: Bytes::from(plan.effective().to_string()),
             tokens: Tokens::new(plan.server()),
         }
     }
@@ -114,6 +113,7 @@ impl State {
                 Short::new(&verdict::live(Pulse { registry: beating, http: beating, runner_lost }))
             }),
             configured: ArcSwap::from_pointee(Configured::new(plan)),
+            effective: ArcSwap::from_pointee(effective(plan)),
             config_status: ArcSwapOption::empty(),
             throttle: Throttle::default(),
             operations,
@@ -124,12 +124,21 @@ impl State {
         }))
     }
 
-    /// Goes by another configuration from now on: its names, its tokens, and what `/health/config` tells. What listens
-    /// where stays as it is.
+    /// Goes by another configuration's names and tokens from now on. What listens where stays as it is.
     pub fn reconfigure(&self, plan: &Plan) {
         self.0.configured.store(Arc::new(Configured::new(plan)));
         // `/health` tells the service's name.
         self.0.rendered.store(None);
+    }
+
+    /// Tells this as the effective configuration from now on.
+    pub fn show_effective(&self, plan: &Plan) {
+        self.0.effective.store(Arc::new(effective(plan)));
+    }
+
+    /// The effective configuration as JSON, without secrets.
+    pub(super) fn effective(&self) -> Bytes {
+        Bytes::clone(&self.0.effective.load())
     }
 
     /// Tells how the configuration was read.
@@ -234,4 +243,8 @@ impl State {
         self.0.rendered.store(Some(Arc::clone(&made)));
         made
     }
+}
+
+fn effective(plan: &Plan) -> Bytes {
+    Bytes::from(plan.effective().to_string())
 }

@@ -51,7 +51,7 @@ async fn sighup_restarts_what_was_changed_and_nothing_else() {
     next["service"] = json!({"name": "shop"});
     config.replace(&next);
     agent.signal(Signal::HUP);
-    let wanted = |it: &Value| it["service"] == "shop";
+    let wanted = |it: &Value| it["dependencies"]["added"].is_object();
     let answer = agent
         .until(
             "/health/detailed",
@@ -65,7 +65,7 @@ async fn sighup_restarts_what_was_changed_and_nothing_else() {
         )
         .await
         .json();
-    assert_eq!(answer["started_at"], started, "the same process");
+    assert_eq!((&answer["started_at"], &answer["service"]), (&started, &json!("shop")), "the same process");
     // All of it at the same moment: nothing of the former is to be seen.
     let names: Vec<&String> = answer["dependencies"].as_object().expect("a map").keys().collect();
     let names: Vec<_> =
@@ -194,6 +194,55 @@ async fn a_rotated_token_is_taken_up_and_the_old_one_is_good_for_nothing() {
     assert_eq!((reset("the-first-token-1").await, reset("the-second-token-2").await), (401, 200));
     let after = agent.dependency("port").await;
     assert!(successes(&after) >= successes(&before), "no dependency has anything to do with it: {after:#}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revoked_token_waits_for_no_dependency() {
+    let peer = tcp::mute().await;
+    let at = peer.address();
+    let port = || config::on("tcp", "port", json!({"host": "127.0.0.1", "port": at.port()}));
+    let hangs = |timeout: &str| {
+        let url = format!("http://{at}/");
+        config::on("http", "hangs", json!({"url": url, "timeout": timeout, "retry": {"attempts": 1}}))
+    };
+    let with = |token: &str, dependencies: Vec<Value>| {
+        let mut content = config::quick(dependencies);
+        content["server"]["admin_token"] = json!(token);
+        content
+    };
+    let config = Config::of(&with("the-first-token-1", vec![port()]));
+    let agent = config.agent().await;
+    agent.until_dependency("port", |it| it["status"] == "up", "that it is up").await;
+    let reset = async |token: &str| {
+        let bearer = format!("Bearer {token}");
+        let answer =
+            agent.request(Method::POST, "/circuits/port/reset", &[("authorization", &bearer)], "").await;
+        answer.status
+    };
+    let has = |name: &'static str| {
+        let agent = &agent;
+        async move { agent.get(&format!("/health/dependencies/{name}")).await.status == 200 }
+    };
+    config.replace(&with("the-second-token-2", vec![port(), hangs("50s")]));
+    agent.signal(Signal::HUP);
+    let line = agent.until_logged(|line| line["waits_for"] == "hangs", "for whom it waits").await;
+    assert_eq!(line["within_seconds"], 52.0, "{line:#}");
+    assert_eq!((reset("the-first-token-1").await, reset("the-second-token-2").await), (401, 200));
+    assert!(!has("hangs").await && !agent.get("/health/config").await.body.contains("hangs"));
+
+    // Nor for a configuration that still waits for one.
+    config.replace(&with("the-third-token-3", vec![port(), hangs("49s")]));
+    agent.signal(Signal::HUP);
+    let read = |line: &Value| line["message"].as_str().is_some_and(|it| it.contains("are in force; its"));
+    agent.until_logged(read, "that it is read").await;
+    assert_eq!((reset("the-second-token-2").await, reset("the-third-token-3").await), (401, 200));
+    assert!(!has("hangs").await);
+
+    // What is wrong with a later one is to be seen meanwhile.
+    config.replace(&json!({"server": {"drain": "never"}}));
+    agent.signal(Signal::HUP);
+    until_config(&agent, |it| it["error"].is_string(), "the error").await;
+    assert_eq!(reset("the-third-token-3").await, 200);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -395,8 +395,12 @@ async fn tokens_and_names_are_replaced_while_it_runs() {
     assert_eq!(agent.post("/circuits/database/open", ADMIN, REASON).await.code, 401);
     assert_eq!(agent.post("/circuits/database/open", "another-0123456789", REASON).await.code, 200);
     assert_eq!(agent.send("GET", "/health", &[], "").await.body["serviceId"], "shop");
-    assert_eq!(agent.send("GET", "/health/config", &[], "").await.body["service"]["name"], "shop");
     assert_eq!(agent.send("GET", "/health/detailed", &[], "").await.body["service"], "shop");
+    let effective =
+        async || agent.send("GET", "/health/config", &[], "").await.body["service"]["name"].clone();
+    assert_eq!(effective().await, "api", "that goes with what is shown of dependencies");
+    agent.state.show_effective(&plan(server));
+    assert_eq!(effective().await, "shop");
 }
 
 #[tokio::test]
