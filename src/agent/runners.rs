@@ -334,15 +334,15 @@ impl Runners {
             Ok(place) => place,
             Err(why) => return Err((reply, why)),
         };
-        if let Some(coming) = coming.filter(|_| order != Order::Check) {
-            if let Some(beside) = coming.beside(member) {
-                let (echo, obeyed) = oneshot::channel();
-                match beside.place() {
-                    Ok(place) => place.give(Ordered { order: order.clone(), reply: echo, is_echo: true }),
-                    Err(why) => return Err((reply, why)),
-                }
-                coming.echoes.push(obeyed);
+        if let Some(coming) = coming.filter(|_| order != Order::Check)
+            && let Some(beside) = coming.beside(member)
+        {
+            let (echo, obeyed) = oneshot::channel();
+            match beside.place() {
+                Ok(place) => place.give(Ordered { order: order.clone(), reply: echo, is_echo: true }),
+                Err(why) => return Err((reply, why)),
             }
+            coming.echoes.push(obeyed);
         }
         place.give(Ordered { order, reply, is_echo: false });
         Ok(())
