@@ -137,8 +137,9 @@ impl Record {
         self.circuit.state() == State::Open && self.circuit.held().is_none()
     }
 
-    /// The state of the circuit.
-    pub fn state(&self) -> State {
+    /// The state of the circuit, for tests that look at a thousand of them again and again.
+    #[cfg(test)]
+    pub(crate) fn state(&self) -> State {
         self.circuit.state()
     }
 
