@@ -6,6 +6,7 @@
 //! - [`config`]: YAML and environment become a validated plan, or a list of all errors.
 //! - [`net`]: the one road out. Names, sockets, TLS; every phase timed and bounded.
 //! - [`probe`]: one file per kind of dependency, each speaking over a stream that `net` made.
+//! - [`diagnose`]: the path report. Evidence hop by hop, and the rules that judge it.
 //! - [`agent`]: a runner per dependency, the registry of what they found, supervision, shutdown.
 //! - [`http`]: the endpoints. They read a snapshot and never probe.
 //! - [`cli`]: one file per subcommand.
@@ -21,6 +22,7 @@ pub mod agent;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod diagnose;
 pub mod files;
 pub mod health;
 pub mod http;

@@ -7,10 +7,12 @@
 //! In reading order: [`dependency`] (what is watched) → [`outcome`] (what one check found) → [`circuit`],
 //! [`backoff`], [`schedule`], [`window`], [`history`], [`whereabouts`] (what is remembered of checks) → [`record`] (all of that
 //! for one dependency) → [`snapshot`] (what readers see of all of them) → [`verdict`] (what is answered).
+//! [`diagnosis`] is what was found out about a failure, [`task`] where this process runs.
 
 pub mod backoff;
 pub mod circuit;
 pub mod dependency;
+pub mod diagnosis;
 pub mod failure_kind;
 pub mod history;
 pub mod observation;
@@ -21,6 +23,7 @@ pub mod schedule;
 pub mod snapshot;
 #[cfg(test)]
 mod stampede;
+pub mod task;
 #[cfg(test)]
 pub(crate) mod test_support;
 pub mod time;
@@ -31,12 +34,14 @@ pub mod whereabouts;
 pub mod window;
 
 pub use dependency::{DependencyName, Impact, Kind, Policy, Scope};
+pub use diagnosis::{Cause, Confidence, Diagnosis, Hop, HopKind, Verdict};
 pub use failure_kind::FailureKind;
 pub use observation::{Details, Observation, PoolStats, ResolverStats, TlsDetails};
 pub use order::Order;
 pub use outcome::{Check, CheckId, Failure, LeftBehind, Outcome, Phase, PhaseTimes};
 pub use record::Record;
 pub use snapshot::{DependencyView, ServiceStatus, Snapshot, Status};
+pub use task::Task;
 pub use time::{Fraction, Monotonic, Now, WallTime};
 
 /// Declares a closed set of names: an enum, its members in order, and the one spelling each has everywhere
