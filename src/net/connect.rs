@@ -38,11 +38,7 @@ pub async fn connect(
         let failure = match tokio::time::timeout_at(each.instant(), one(*address, user_timeout)).await {
             Ok(Ok(stream)) => return Ok(stream),
             Ok(Err(error)) => failure(Phase::Connect, &error),
-            Err(_) => Failure::new(
-                Phase::Connect,
-                FailureKind::ConnectTimeout,
-                format!("no answer to the connection attempt within {:.1?}", watch.elapsed()),
-            ),
+            Err(_) => unanswered(watch.elapsed()),
         };
         failures.push((*address, failure));
         if deadline.remaining().is_zero() {
@@ -50,6 +46,12 @@ pub async fn connect(
         }
     }
     Err(combine(addresses.len(), failures))
+}
+
+/// An attempt that nobody answered within this time.
+pub(super) fn unanswered(waited: Duration) -> Failure {
+    let message = format!("no answer to the connection attempt within {waited:.1?}");
+    Failure::new(Phase::Connect, FailureKind::ConnectTimeout, message)
 }
 
 async fn one(address: SocketAddr, user_timeout: Duration) -> io::Result<TcpStream> {
@@ -101,6 +103,16 @@ pub fn failure(phase: Phase, error: &io::Error) -> Failure {
         | io::ErrorKind::AddrNotAvailable => fail(FailureKind::ConnectUnreachable, error.to_string()),
         io::ErrorKind::PermissionDenied => fail(FailureKind::ConnectUnreachable, error.to_string())
             .with_hint("this host itself refuses to send there: check its packet filter and seccomp profile"),
+        // What the kernel makes of rarer ICMP messages (icmp(7)).
+        _ if matches!(code, Some("EHOSTDOWN" | "ENETDOWN" | "ENONET" | "ENOPROTOOPT")) => {
+            fail(FailureKind::ConnectUnreachable, error.to_string())
+        }
+        // An address that is none would have been refused before; what is left is a `blackhole` of the routing table.
+        _ if phase == Phase::Connect && code == Some("EINVAL") => {
+            fail(FailureKind::ConnectUnreachable, error.to_string()).with_hint(
+                "the routing table of this host forbids the way there: look for a `blackhole` in `ip route`",
+            )
+        }
         _ if matches!(code, Some("EMFILE" | "ENFILE" | "ENOBUFS" | "ENOMEM")) => {
             fail(FailureKind::Internal, error.to_string())
                 .with_hint("this container has run out of file descriptors or memory: raise its limits")
@@ -121,29 +133,52 @@ pub fn io_cause<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a 
     None
 }
 
-/// The names of the error numbers that connections end with, on Linux.
-fn errno_name(errno: i32) -> Option<&'static str> {
-    Some(match errno {
-        1 => "EPERM",
-        12 => "ENOMEM",
-        13 => "EACCES",
-        23 => "ENFILE",
-        24 => "EMFILE",
-        32 => "EPIPE",
-        99 => "EADDRNOTAVAIL",
-        101 => "ENETUNREACH",
-        103 => "ECONNABORTED",
-        104 => "ECONNRESET",
-        105 => "ENOBUFS",
-        110 => "ETIMEDOUT",
-        111 => "ECONNREFUSED",
-        113 => "EHOSTUNREACH",
-        _ => return None,
-    })
+/// The error numbers that connections end with, on Linux, and their names.
+const ERRNOS: &[(i32, &str)] = &[
+    (1, "EPERM"),
+    (12, "ENOMEM"),
+    (13, "EACCES"),
+    (22, "EINVAL"),
+    (23, "ENFILE"),
+    (24, "EMFILE"),
+    (32, "EPIPE"),
+    (64, "ENONET"),
+    (90, "EMSGSIZE"),
+    (92, "ENOPROTOOPT"),
+    (95, "EOPNOTSUPP"),
+    (97, "EAFNOSUPPORT"),
+    (99, "EADDRNOTAVAIL"),
+    (100, "ENETDOWN"),
+    (101, "ENETUNREACH"),
+    (103, "ECONNABORTED"),
+    (104, "ECONNRESET"),
+    (105, "ENOBUFS"),
+    (110, "ETIMEDOUT"),
+    (111, "ECONNREFUSED"),
+    (112, "EHOSTDOWN"),
+    (113, "EHOSTUNREACH"),
+];
+
+/// An I/O error by its errno's name, where it has one.
+pub(super) fn errno_text(error: &io::Error) -> String {
+    match error.raw_os_error() {
+        Some(number) => errno_name(number).map_or_else(|| format!("errno {number}"), str::to_owned),
+        None => error.to_string(),
+    }
 }
 
-/// One failure for all addresses: the kind of the one that came nearest to an answer, and what each said.
-fn combine(addresses: usize, failures: Vec<(SocketAddr, Failure)>) -> Failure {
+/// The name of an error number that connections end with.
+fn errno_name(errno: i32) -> Option<&'static str> {
+    ERRNOS.iter().find(|(number, _)| *number == errno).map(|(_, name)| *name)
+}
+
+/// The error number of this name.
+pub(super) fn errno_of(name: &str) -> Option<i32> {
+    ERRNOS.iter().find(|(_, known)| *known == name).map(|(number, _)| *number)
+}
+
+/// One failure for so many addresses, of which these were tried: the kind of the one that came nearest to an answer, and what each said.
+pub fn combine(addresses: usize, failures: Vec<(SocketAddr, Failure)>) -> Failure {
     let mut said: Vec<String> =
         failures.iter().map(|(at, failure)| format!("{at}: {}", failure.message)).collect();
     match addresses.saturating_sub(failures.len()) {

@@ -3,15 +3,19 @@
 //!
 //! [`resolve`] (a name becomes addresses) → [`connect`] (an address becomes a socket) → [`tls`] (a socket
 //! becomes a session); [`dial`] does the three in order. [`trace`] is where the times go, [`network`] what all
-//! dialers of a process share; by a [`tap`] what passes through a stream is heard.
+//! dialers of a process share; by a [`tap`] what passes through a stream is heard. For a diagnosis there is more than
+//! a connection needs: [`attempt`] and [`icmp`] (how exactly connecting fails), [`route`] (by which way).
 
+pub mod attempt;
 pub mod connect;
 pub mod dial;
 mod follow;
 mod hello;
+pub mod icmp;
 pub mod network;
 mod openssl;
 pub mod resolve;
+pub mod route;
 pub mod stream;
 pub mod tap;
 pub mod tls;
