@@ -6,6 +6,7 @@
 //! hickory: of several questions it tells the last error, and so a resolver that is down would look like a name
 //! that does not exist. That difference decides whether a load balancer keeps a task.
 
+mod alone;
 mod budget;
 mod lookups;
 mod metered;
@@ -23,8 +24,11 @@ use hickory_resolver::proto::rr::{Name, RecordType};
 use hickory_resolver::{Hosts, system_conf};
 
 use crate::health::{Failure, FailureKind, Phase, ResolverStats};
+pub use alone::Alone;
 use budget::Budget;
+pub use budget::was_not_asked;
 use lookups::Lookups;
+pub use lookups::is_dangling;
 pub use records::Records;
 use shared::SharedAnswers;
 
@@ -41,6 +45,19 @@ pub struct Settings {
     pub nameservers: Vec<SocketAddr>,
     /// Packets sent to all of them within any second, at most.
     pub packets_per_second: NonZeroU32,
+}
+
+/// By what names are resolved here.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ResolverSeen {
+    /// The servers.
+    pub servers: Vec<SocketAddr>,
+    /// The search list.
+    pub search: Vec<String>,
+    /// A name with fewer dots is tried with the search list first.
+    pub ndots: usize,
+    /// Where the servers come from: `/etc/resolv.conf`, or `resolver.nameservers`.
+    pub from: String,
 }
 
 /// Resolves names, by the system's configuration or by servers of its own. Copies share what they learn, and
@@ -111,6 +128,19 @@ impl Resolver {
         system.answers.answer(name, packets, &self.budget, ask).await
     }
 
+    /// The same, from the name servers, whatever they answered a moment ago.
+    pub async fn addresses_anew(&self, name: &str) -> Result<Records, Failure> {
+        let system = match &self.source {
+            Source::Servers(lookups) => return lookups.addresses(name).await,
+            Source::System(system) => system,
+        };
+        let loaded = self.load(system);
+        match known_here(&loaded.hosts, name, &FAMILIES) {
+            Some(found) => Ok(found),
+            None => loaded.lookups?.addresses(name).await,
+        }
+    }
+
     /// The records of one type: `A`, `AAAA`, `CNAME`, `SRV`, `TXT`. The answer is always a fresh one.
     pub async fn records(&self, name: &str, record: RecordType) -> Result<Records, Failure> {
         let system = match &self.source {
@@ -122,6 +152,35 @@ impl Resolver {
             Some(found) => Ok(found),
             None => loaded.lookups?.records(name, record).await,
         }
+    }
+
+    /// One server, to be asked for what it says itself, and listened to closely; within the budget of this resolver.
+    pub fn alone(&self, server: SocketAddr) -> Alone {
+        Alone::new(server, Arc::clone(&self.budget))
+    }
+
+    /// By what names are resolved now; without servers where none can be asked.
+    pub fn seen(&self) -> ResolverSeen {
+        let (lookups, from) = match &self.source {
+            Source::Servers(lookups) => (Ok(Arc::clone(lookups)), ""),
+            Source::System(system) if system.nameservers.is_empty() => {
+                (self.load(system).lookups, "/etc/resolv.conf")
+            }
+            Source::System(system) => (self.load(system).lookups, "resolver.nameservers"),
+        };
+        let seen = lookups.map(|lookups| lookups.seen()).unwrap_or_default();
+        ResolverSeen { from: from.to_owned(), ..seen }
+    }
+
+    /// What is asked for first when a name is resolved: the name, or the name with the first suffix of the search
+    /// list.
+    pub fn first_candidate(&self, name: &str) -> Option<String> {
+        let lookups = match &self.source {
+            Source::Servers(lookups) => Arc::clone(lookups),
+            Source::System(system) => self.load(system).lookups.ok()?,
+        };
+        let first = lookups.candidates(name).ok()?.into_iter().next()?;
+        Some(lookups::without_dot(name, &first))
     }
 
     /// What all look-ups have cost.
@@ -193,7 +252,7 @@ fn known_here(hosts: &Hosts, name: &str, wanted: &[RecordType]) -> Option<Record
         }
         false => found,
     };
-    let found = Records::addresses(found);
+    let found = Records { found_as: name.to_owned(), from_hosts_file: true, ..Records::addresses(found) };
     (!found.addresses.is_empty()).then_some(found)
 }
 

@@ -149,7 +149,7 @@ impl Dns {
             }
         }
         let Some((_, found)) = first else { return Err(nobody_knows(failures)) };
-        let Records { data, addresses, ttl_seconds, aliases } = found;
+        let Records { data, addresses, ttl_seconds, aliases, .. } = found;
         trace.resolved.clone_from(&addresses);
         let details =
             Details::Dns(DnsDetails { records: data, addresses, aliases, ttl_seconds, by_nameserver });

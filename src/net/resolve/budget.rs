@@ -28,6 +28,14 @@ const WINDOW: Duration = Duration::from_secs(1);
 /// A question that would have to wait longer than this is not asked: the check would end without knowing why.
 const WAIT_MAX: Duration = Duration::from_secs(5);
 
+/// How the message of a question begins that was not asked.
+const NOT_ASKED: &str = "not asked";
+
+/// Whether no server was asked, for want of packets: then nothing is known of them.
+pub fn was_not_asked(failure: &Failure) -> bool {
+    failure.kind == FailureKind::DnsTimeout && failure.message.starts_with(NOT_ASKED)
+}
+
 tokio::task_local! {
     /// What the question that is being asked has booked.
     static ASKING: Arc<Booking>;
@@ -115,7 +123,7 @@ impl Budget {
         };
         let booked = timeout(WAIT_MAX, turn).await;
         drop(place);
-        booked.map_err(|_| self.refused(&mut self.state()))
+        booked.map_err(|_| self.not_asked())
     }
 
     /// Waits until so many packets may be sent, and counts them as sent.
@@ -178,6 +186,11 @@ impl Budget {
         format!("the {} DNS packets a second that Sickbay allows itself are used up", self.rate)
     }
 
+    /// The failure of a question that was given up before there was room for it.
+    pub(super) fn not_asked(&self) -> Failure {
+        self.refused(&mut self.state())
+    }
+
     fn booked(self: &Arc<Self>, state: &mut State, packets: u32) -> Arc<Booking> {
         state.booked += packets;
         Arc::new(Booking {
@@ -203,7 +216,7 @@ impl Budget {
 
     fn refused(&self, state: &mut State) -> Failure {
         state.stats.refused += 1;
-        Failure::new(Phase::Dns, FailureKind::DnsTimeout, format!("not asked: {}", self.allowed()))
+        Failure::new(Phase::Dns, FailureKind::DnsTimeout, format!("{NOT_ASKED}: {}", self.allowed()))
             .with_hint("check less often or fewer names, or raise `resolver.packets_per_second`; if name servers do not answer, repeated questions use it up")
     }
 

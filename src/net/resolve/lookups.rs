@@ -1,22 +1,23 @@
 //! How names are asked for: with a search list, in both address families, and what the errors mean.
 
 use std::future::Future;
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future;
 use hickory_resolver::Resolver;
-use hickory_resolver::config::{ResolveHosts, ResolverConfig, ResolverOpts};
+use hickory_resolver::config::{NameServerConfig, ResolveHosts, ResolverConfig, ResolverOpts};
 use hickory_resolver::lookup::Lookup;
 use hickory_resolver::net::{DnsError, NetError, NoRecords};
 use hickory_resolver::proto::op::ResponseCode;
 use hickory_resolver::proto::rr::{Name, RecordType};
 
-use super::FAMILIES;
 use super::budget::Budget;
-use super::metered::{Metered, refused, unless_refused};
+use super::metered::{Course, Metered, refused, unless_refused};
 use super::records::Records;
+use super::{FAMILIES, ResolverSeen};
 use crate::health::{Failure, FailureKind, Phase};
 
 /// A query is repeated after this long without an answer, whatever `resolv.conf` says: its customary five
@@ -31,6 +32,7 @@ const SECOND_FAMILY: Duration = Duration::from_millis(300);
 pub(super) struct Lookups {
     resolver: Resolver<Metered>,
     budget: Arc<Budget>,
+    servers: Vec<SocketAddr>,
     /// Servers that a question is sent to at once; others are asked where these cannot answer.
     at_once: usize,
     /// Suffixes that a short name is tried with.
@@ -50,6 +52,26 @@ struct Unanswered {
 impl Lookups {
     pub(super) fn new(
         config: ResolverConfig,
+        options: ResolverOpts,
+        budget: Arc<Budget>,
+    ) -> Result<Self, Failure> {
+        let sockets = Metered::new(Arc::clone(&budget));
+        Self::over(sockets, config, options, budget)
+    }
+
+    /// Over sockets that are listened to closely.
+    pub(super) fn closely(
+        config: ResolverConfig,
+        course: Arc<Course>,
+        budget: Arc<Budget>,
+    ) -> Result<Self, Failure> {
+        let sockets = Metered::closely(Arc::clone(&budget), course);
+        Self::over(sockets, config, ResolverOpts::default(), budget)
+    }
+
+    fn over(
+        sockets: Metered,
+        config: ResolverConfig,
         mut options: ResolverOpts,
         budget: Arc<Budget>,
     ) -> Result<Self, Failure> {
@@ -59,17 +81,28 @@ impl Lookups {
             search => search.to_vec(),
         };
         let ndots = options.ndots;
+        let servers = config.name_servers().iter();
+        // Each has the same port for UDP and TCP.
+        let at = |server: &NameServerConfig| Some((server.ip, server.connections.first()?.port).into());
+        let servers = servers.filter_map(at).collect();
         let at_once = config.name_servers().len().min(options.num_concurrent_reqs).max(1);
         options.cache_size = 0;
         options.timeout = options.timeout.min(RETRANSMIT);
         options.use_hosts_file = ResolveHosts::Never;
         // Some servers refuse it. What is too long without it comes over TCP.
         options.edns0 = false;
-        let builder = Resolver::builder_with_config(config, Metered::new(Arc::clone(&budget)));
+        let builder = Resolver::builder_with_config(config, sockets);
         let resolver = builder.with_options(options).build().map_err(|error| {
             Failure::new(Phase::Dns, FailureKind::Internal, format!("the resolver cannot be made: {error}"))
         })?;
-        Ok(Self { resolver, budget, at_once, search, ndots })
+        Ok(Self { resolver, budget, servers, at_once, search, ndots })
+    }
+
+    /// By what names are resolved, but for where that comes from.
+    pub(super) fn seen(&self) -> ResolverSeen {
+        let text = |suffix: &Name| suffix.to_string().trim_end_matches('.').to_owned();
+        let search = self.search.iter().map(text).collect();
+        ResolverSeen { servers: self.servers.clone(), search, ndots: self.ndots, ..ResolverSeen::default() }
     }
 
     /// The packets that so many questions, asked at the same time, begin with.
@@ -114,7 +147,7 @@ impl Lookups {
             let booking = self.budget.book(self.first_packets(questions)).await?;
             let error = match booking.asking(ask(candidate.clone())).await {
                 Ok(found) if found.data.is_empty() => return Err(no_data(name, what)),
-                Ok(found) => return Ok(found),
+                Ok(found) => return Ok(Records { found_as: without_dot(name, &candidate), ..found }),
                 Err(error) => error,
             };
             if let Some(refused) = refused(&error) {
@@ -175,7 +208,9 @@ impl Lookups {
         (!found.data.is_empty()).then_some(found.data)
     }
 
-    fn candidates(&self, name: &str) -> Result<Vec<Name>, Failure> {
+    /// What is asked for, in this order, until one exists: the name, and the name with the suffixes of the search
+    /// list.
+    pub(super) fn candidates(&self, name: &str) -> Result<Vec<Name>, Failure> {
         let parsed = Name::from_utf8(name).map_err(|error| {
             Failure::new(Phase::Dns, FailureKind::DnsNotFound, format!("{name} is no domain name: {error}"))
         })?;
@@ -214,6 +249,22 @@ impl Lookups {
         let is_address = |kind| FAMILIES.contains(&kind);
         Ok(Records::addresses(found.iter().flatten().map(|found| Records::of(found, is_address))))
     }
+}
+
+/// A name that was asked for, as it was written where nothing was added to it.
+pub(super) fn without_dot(written: &str, asked: &Name) -> String {
+    let mut as_written = Name::from_utf8(written).unwrap_or_default();
+    as_written.set_fqdn(true);
+    if as_written == *asked {
+        return written.to_owned();
+    }
+    let asked = asked.to_string();
+    asked.strip_suffix('.').unwrap_or(&asked).to_owned()
+}
+
+/// Whether the name is there, as an alias of one that is not.
+pub fn is_dangling(failure: &Failure) -> bool {
+    failure.kind == FailureKind::DnsNotFound && failure.hint == DANGLING
 }
 
 /// What a record is called that makes a name an alias.
@@ -304,16 +355,25 @@ fn leads_nowhere(name: &str, target: &[String], what: &str) -> Failure {
 /// What follows from an answer that had no room in a packet, and did not come otherwise; `None` for what is no
 /// consequence of that.
 fn too_long(name: &str, error: &NetError) -> Option<Failure> {
+    match error {
+        NetError::Timeout | NetError::Truncated | NetError::Io(_) | NetError::NoConnections => {
+            Some(too_long_for_udp(name, error))
+        }
+        _ => None,
+    }
+}
+
+/// An answer that had no room in a packet, and did not come over TCP for this reason.
+pub(super) fn too_long_for_udp(name: &str, error: &NetError) -> Failure {
     let kind = match error {
         NetError::Timeout => FailureKind::DnsTimeout,
-        NetError::Truncated | NetError::Io(_) | NetError::NoConnections => FailureKind::DnsServerFailure,
-        _ => return None,
+        _ => FailureKind::DnsServerFailure,
     };
     let message =
         format!("the answer for {name} is too long for UDP, and over TCP it does not come: {error}");
-    Some(Failure::new(Phase::Dns, kind, message).with_hint(
+    Failure::new(Phase::Dns, kind, message).with_hint(
         "allow TCP, too, to port 53 of the name servers: security groups and network ACLs often allow only UDP",
-    ))
+    )
 }
 
 fn server_failure(name: &str, code: ResponseCode) -> Failure {

@@ -2,23 +2,25 @@
 //! And it tells of an answer that was too long for UDP only what became of it over TCP, and of that not why: so a
 //! cut answer, and a connection that there was no room for, are noted with the question.
 
-use std::future::Future;
+use std::future::{self, Future};
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use hickory_resolver::net::NetError;
 use hickory_resolver::net::runtime::iocompat::AsyncIoTokioAsStd;
 use hickory_resolver::net::runtime::{DnsUdpSocket, RuntimeProvider, TokioRuntimeProvider};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UdpSocket};
 use tokio::sync::SetOnce;
 
 use super::budget::{Booking, Budget};
 use crate::health::Failure;
+use crate::net::icmp;
 
 /// A first question over TCP: two packets to connect, the question, the receipt of the answer, the end.
 const FIRST_BY_TCP: u32 = 5;
@@ -55,23 +57,71 @@ pub(super) fn refused(error: &NetError) -> Option<&Failure> {
 pub(super) struct Metered {
     tokio: TokioRuntimeProvider,
     budget: Arc<Budget>,
+    /// Where the sockets are listened to closely, what is heard.
+    course: Option<Arc<Course>>,
 }
 
 impl Metered {
     pub(super) fn new(budget: Arc<Budget>) -> Self {
-        Self { tokio: TokioRuntimeProvider::default(), budget }
+        Self { tokio: TokioRuntimeProvider::default(), budget, course: None }
+    }
+
+    /// Sockets that are listened to closely: a closed port, or a router that cannot send on, is an error there. To
+    /// others it is silence, as to libc.
+    pub(super) fn closely(budget: Arc<Budget>, course: Arc<Course>) -> Self {
+        Self { course: Some(course), ..Self::new(budget) }
     }
 }
 
-/// Notes with the question that is being asked if this answer to it was cut.
-fn hear(message: &[u8]) {
+/// What passed over sockets that are listened to closely.
+#[derive(Debug, Default)]
+pub(super) struct Course {
+    sent: AtomicU32,
+    withheld: AtomicU32,
+    heard: AtomicU32,
+    cut: AtomicBool,
+    error: OnceLock<io::Error>,
+}
+
+impl Course {
+    /// Packets that were sent over UDP.
+    pub(super) fn sent(&self) -> u32 {
+        self.sent.load(Ordering::Relaxed)
+    }
+
+    /// Packets that were not, because there was no room for them.
+    pub(super) fn withheld(&self) -> u32 {
+        self.withheld.load(Ordering::Relaxed)
+    }
+
+    /// Packets that came.
+    pub(super) fn heard(&self) -> u32 {
+        self.heard.load(Ordering::Relaxed)
+    }
+
+    /// The first error of a socket. hickory tells of none that it could not be asked otherwise.
+    pub(super) fn error(&self) -> Option<&io::Error> {
+        self.error.get()
+    }
+
+    fn note(&self, error: &io::Error) {
+        // As good as the error itself; those of sockets have a number.
+        let error = error.raw_os_error().map_or_else(|| error.kind().into(), io::Error::from_raw_os_error);
+        // The first is enough.
+        let _ = self.error.set(error);
+    }
+
+    /// Whether an answer was too long for UDP.
+    pub(super) fn was_cut(&self) -> bool {
+        self.cut.load(Ordering::Relaxed)
+    }
+}
+
+/// Whether this answer was cut.
+fn is_cut(message: &[u8]) -> bool {
     /// In the third byte of a message (RFC 1035, 4.1.1).
     const TRUNCATED: u8 = 0x02;
-    if message.get(2).is_some_and(|flags| flags & TRUNCATED != 0)
-        && let Some(asked) = Booking::asked()
-    {
-        asked.cut();
-    }
+    message.get(2).is_some_and(|flags| flags & TRUNCATED != 0)
 }
 
 type Opening<T> = Pin<Box<dyn Future<Output = io::Result<T>> + Send>>;
@@ -106,36 +156,93 @@ impl RuntimeProvider for Metered {
 
     fn bind_udp(&self, local: SocketAddr, server: SocketAddr) -> Opening<Self::Udp> {
         let socket = self.tokio.bind_udp(local, server);
-        let budget = Arc::clone(&self.budget);
-        Box::pin(async move { Ok(MeteredSocket { socket: socket.await?, budget }) })
+        let (budget, course) = (Arc::clone(&self.budget), self.course.clone());
+        Box::pin(async move {
+            let socket = Arc::new(socket.await?);
+            let heard = match course {
+                Some(course) => {
+                    // Only a socket with a peer is told of the peer's errors. Linux lets it be sent from all the same
+                    // with an address, as hickory does.
+                    socket.connect(server).await.inspect_err(|error| course.note(error))?;
+                    // Without it fewer errors are told.
+                    let _ = icmp::keep(&socket, server.ip());
+                    let broken = Mutex::new(Box::pin(broken(Arc::clone(&socket))) as Pin<Box<_>>);
+                    Some(Heard { course, broken })
+                }
+                None => None,
+            };
+            Ok(MeteredSocket { socket, budget, heard })
+        })
     }
 }
 
 /// A socket that sends what there is room for.
 pub(super) struct MeteredSocket {
-    socket: UdpSocket,
+    socket: Arc<UdpSocket>,
     budget: Arc<Budget>,
+    /// Where it is listened to closely.
+    heard: Option<Heard>,
+}
+
+/// What is heard of a socket besides its answers.
+struct Heard {
+    course: Arc<Course>,
+    /// Ends with the socket's error.
+    broken: Mutex<Pin<Box<dyn Future<Output = io::Error> + Send>>>,
+}
+
+impl MeteredSocket {
+    /// Notes an answer, and with the question that is being asked if it was cut.
+    fn hear(&self, message: &[u8]) {
+        let is_cut = is_cut(message);
+        if let Some(Heard { course, .. }) = &self.heard {
+            course.heard.fetch_add(1, Ordering::Relaxed);
+            course.cut.fetch_or(is_cut, Ordering::Relaxed);
+        }
+        if is_cut && let Some(asked) = Booking::asked() {
+            asked.cut();
+        }
+    }
+}
+
+/// Waits for an error of the socket: to tokio it is nothing that could be received.
+async fn broken(socket: Arc<UdpSocket>) -> io::Error {
+    match socket.ready(Interest::ERROR).await.and_then(|_| socket.take_error()) {
+        Ok(Some(error)) | Err(error) => error,
+        Ok(None) => future::pending().await,
+    }
 }
 
 impl DnsUdpSocket for MeteredSocket {
     type Time = <UdpSocket as DnsUdpSocket>::Time;
 
     fn poll_recv_from(&self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<(usize, SocketAddr)>> {
-        let received = ready!(DnsUdpSocket::poll_recv_from(&self.socket, cx, buf));
-        if let Ok((length, _)) = received {
-            hear(&buf[..length]);
+        if let Poll::Ready(received) = DnsUdpSocket::poll_recv_from(&*self.socket, cx, buf) {
+            match &received {
+                Ok((length, _)) => self.hear(&buf[..*length]),
+                Err(error) => _ = self.heard.as_ref().inspect(|heard| heard.course.note(error)),
+            }
+            return Poll::Ready(received);
         }
-        Poll::Ready(received)
+        let Some(Heard { broken, course }) = &self.heard else { return Poll::Pending };
+        let error = ready!(broken.lock().unwrap_or_else(PoisonError::into_inner).as_mut().poll(cx));
+        course.note(&error);
+        Poll::Ready(Err(error))
     }
 
     fn poll_send_to(&self, cx: &mut Context<'_>, buf: &[u8], target: SocketAddr) -> Poll<io::Result<usize>> {
         // First, because what is counted should be sent.
         ready!(self.socket.poll_send_ready(cx))?;
-        if !self.budget.may_send() {
+        let may_send = self.budget.may_send();
+        if let Some(Heard { course, .. }) = &self.heard {
+            let count = if may_send { &course.sent } else { &course.withheld };
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+        if !may_send {
             // To hickory it is as if it were lost on the way: it goes on waiting, and repeats it.
             return Poll::Ready(Ok(buf.len()));
         }
-        DnsUdpSocket::poll_send_to(&self.socket, cx, buf, target)
+        DnsUdpSocket::poll_send_to(&*self.socket, cx, buf, target)
     }
 }
 

@@ -16,6 +16,10 @@ pub struct Records {
     pub ttl_seconds: Option<u32>,
     /// The names that the name is an alias of, in the order of the answer: the last one has the records.
     pub aliases: Vec<String>,
+    /// The name that was found: as it was asked for, or with a suffix of the search list and without a final dot.
+    pub found_as: String,
+    /// Whether it is known here, by the hosts file or as `localhost`, so that no server was asked.
+    pub from_hosts_file: bool,
 }
 
 impl Records {
@@ -33,6 +37,7 @@ impl Records {
             addresses: matching().filter_map(|record| record.data.ip_addr()).collect(),
             ttl_seconds: answers.iter().map(|record| record.ttl).min(),
             aliases: answers.iter().filter_map(|record| alias(&record.data)).collect(),
+            ..Self::default()
         }
     }
 
