@@ -9,8 +9,12 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use crate::config::plan::{Role, Verify};
+use crate::config::plan::{Nameserver, RecordType, Role, Verify};
 use crate::health::{Details, Failure, Kind, PhaseTimes, Task, WallTime, closed_set};
+pub use crate::net::attempt::{Try, TryEnd};
+pub use crate::net::icmp::Icmp;
+pub use crate::net::resolve::ResolverSeen;
+pub use crate::net::route::{Neighbour, Route, RouteEntry};
 
 /// All that is known of one path.
 #[derive(Debug, Clone)]
@@ -69,6 +73,10 @@ pub struct Subject {
     pub other_hosts: Vec<String>,
     /// How long one connection attempt may take.
     pub connect_timeout: Duration,
+    /// The record type that kind `dns` asks for; `None` for addresses of both families, as all other kinds want.
+    pub record: Option<RecordType>,
+    /// The servers that kind `dns` asks; empty for all other kinds, which ask the system's.
+    pub nameservers: Vec<Nameserver>,
 }
 
 closed_set! {
@@ -128,19 +136,6 @@ pub struct Names {
     pub later: Option<Result<NameAnswer, Failure>>,
 }
 
-/// By what names are resolved here.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct ResolverSeen {
-    /// The servers.
-    pub servers: Vec<SocketAddr>,
-    /// The search list.
-    pub search: Vec<String>,
-    /// A name with fewer dots is tried with the search list first.
-    pub ndots: usize,
-    /// Where the servers come from: `/etc/resolv.conf`, or `resolver.nameservers`.
-    pub from: String,
-}
-
 /// What a name leads to.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct NameAnswer {
@@ -180,79 +175,6 @@ pub struct Path {
     pub tries: Vec<Try>,
     /// One to another port of the same host, on which nobody is likely to listen.
     pub contrast: Option<Try>,
-}
-
-/// The way that the kernel would take.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Route {
-    /// The source address that it would go with; an errno's name where it has no way.
-    pub source: Option<Result<IpAddr, String>>,
-    /// The entry of the main routing table that fits best.
-    pub entry: Option<RouteEntry>,
-    /// What is known of the next hop's hardware address, after the connections were tried.
-    pub neighbour: Option<Neighbour>,
-}
-
-/// An entry of the routing table.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RouteEntry {
-    /// For addresses in here.
-    pub network: IpNet,
-    /// Through this router; `None`: directly.
-    pub gateway: Option<IpAddr>,
-    /// Out of this interface.
-    pub interface: String,
-    /// An entry that forbids: `unreachable`, `prohibit`, `blackhole`.
-    pub forbids: bool,
-}
-
-/// The next hop as the neighbour table has it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Neighbour {
-    /// The router, or the address itself.
-    pub address: IpAddr,
-    /// Whether it answered to its address being looked for.
-    pub answers: bool,
-}
-
-/// One attempt to connect.
-#[derive(Debug, Clone)]
-pub struct Try {
-    /// To this port.
-    pub port: u16,
-    /// Until it ended.
-    pub took: Duration,
-    /// How it ended.
-    pub end: TryEnd,
-}
-
-/// How an attempt to connect ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum TryEnd {
-    /// Connected.
-    Connected,
-    /// No answer of any kind within the time.
-    Silent,
-    /// An answer, or the kernel's word that there will be none.
-    Failed {
-        /// The errno's name: `ECONNREFUSED`.
-        errno: String,
-        /// The ICMP message that it comes from, where the kernel tells: then who sent it is known.
-        icmp: Option<Icmp>,
-    },
-}
-
-/// An ICMP error.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Icmp {
-    /// Type 3 code 13 of ICMP, in words: `administratively prohibited`.
-    pub meaning: String,
-    /// Whether a filter says so, rather than a router that does not know the way.
-    pub by_filter: bool,
-    /// Who sent it; our own address where the kernel gave up by itself (nobody answered on the link).
-    pub from: Option<IpAddr>,
-    /// Whether it is our own kernel's.
-    pub own: bool,
 }
 
 /// What was seen of TLS, with nothing verified; and what a verification would say.
@@ -389,17 +311,5 @@ impl Evidence {
     /// Why the check failed, where it did.
     pub fn failure(&self) -> Option<&Failure> {
         self.attempt.as_ref()?.result.as_ref().err()
-    }
-}
-
-impl Try {
-    /// Whether it connected.
-    pub fn connected(&self) -> bool {
-        self.end == TryEnd::Connected
-    }
-
-    /// Whether nobody answered.
-    pub fn silent(&self) -> bool {
-        self.end == TryEnd::Silent
     }
 }

@@ -5,6 +5,8 @@
 
 pub mod evidence;
 pub mod hops;
+mod names;
+mod path;
 pub mod rules;
 
 use std::sync::Arc;

@@ -14,6 +14,9 @@ use super::icmp::{self, Icmp};
 use crate::clock::{Deadline, Stopwatch};
 use crate::health::{Failure, FailureKind, Phase};
 
+/// What to do where a filter said that it lets nothing through.
+const FILTERED: &str = "a firewall or a router on the way refuses this connection, and says so: look at its rules for this address and port";
+
 /// One attempt to connect.
 #[derive(Debug, Clone)]
 pub struct Try {
@@ -67,10 +70,17 @@ impl Try {
         match &self.end {
             TryEnd::Connected => None,
             TryEnd::Silent => Some(unanswered(self.took)),
-            TryEnd::Failed { errno, .. } => Some(match errno_of(errno) {
-                Some(number) => failure(Phase::Connect, &io::Error::from_raw_os_error(number)),
-                None => Failure::new(Phase::Connect, FailureKind::Protocol, errno.clone()),
-            }),
+            TryEnd::Failed { errno, icmp } => {
+                let failure = match errno_of(errno) {
+                    Some(number) => failure(Phase::Connect, &io::Error::from_raw_os_error(number)),
+                    None => Failure::new(Phase::Connect, FailureKind::Protocol, errno.clone()),
+                };
+                match icmp {
+                    // EACCES means this host itself where nobody else has said so.
+                    Some(Icmp { own: false, by_filter: true, .. }) => Some(failure.with_hint(FILTERED)),
+                    _ => Some(failure),
+                }
+            }
         }
     }
 }
@@ -176,6 +186,10 @@ mod tests {
             let failure = failed(errno);
             assert_eq!((failure.kind, failure.code.as_deref()), (kind, Some(errno)));
         }
+        let icmp = Icmp { meaning: String::new(), by_filter: true, from: None, own: false };
+        let end = TryEnd::Failed { errno: "EACCES".into(), icmp: Some(icmp) };
+        let failure = Try { port: 1, took: Duration::ZERO, end }.failure().unwrap();
+        assert_eq!((failure.kind, failure.hint.as_str()), (FailureKind::ConnectUnreachable, FILTERED));
         assert_eq!(failed("errno 9999").kind, FailureKind::Protocol);
         assert_eq!(ended(&io::Error::from_raw_os_error(110), None), TryEnd::Silent);
     }

@@ -35,6 +35,17 @@ pub(super) struct Dns {
     servers: Vec<Server>,
 }
 
+/// A record type as a name server is asked for it.
+pub fn as_asked(record: RecordType) -> rr::RecordType {
+    match record {
+        RecordType::A => rr::RecordType::A,
+        RecordType::Aaaa => rr::RecordType::AAAA,
+        RecordType::Cname => rr::RecordType::CNAME,
+        RecordType::Srv => rr::RecordType::SRV,
+        RecordType::Txt => rr::RecordType::TXT,
+    }
+}
+
 /// Somebody to ask.
 struct Server {
     /// The system's servers have no address of their own here.
@@ -65,13 +76,7 @@ impl Dns {
             };
             Ok(Server { address, resolver, lately: Lately::default() })
         });
-        let record = match plan.record() {
-            RecordType::A => rr::RecordType::A,
-            RecordType::Aaaa => rr::RecordType::AAAA,
-            RecordType::Cname => rr::RecordType::CNAME,
-            RecordType::Srv => rr::RecordType::SRV,
-            RecordType::Txt => rr::RecordType::TXT,
-        };
+        let record = as_asked(*plan.record());
         Ok(Self { servers: servers.collect::<Result<_, Failure>>()?, plan: plan.clone(), record })
     }
 

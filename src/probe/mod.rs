@@ -30,6 +30,7 @@ use crate::health::{Failure, FailureKind, Outcome};
 use crate::log::about;
 use crate::net::resolve;
 use crate::net::{Dialer, Limits, Network, Target, Tls, Trace, Verification};
+pub use dns::as_asked;
 use password::Password;
 
 /// Asks one dependency.

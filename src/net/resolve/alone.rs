@@ -10,7 +10,7 @@ use hickory_resolver::config::ResolverConfig;
 use hickory_resolver::net::NetError;
 use hickory_resolver::proto::rr::RecordType;
 
-use super::budget::Budget;
+use super::budget::{Budget, NOT_ASKED};
 use super::lookups::{Lookups, too_long_for_udp};
 use super::metered::Course;
 use super::name_server;
@@ -94,8 +94,10 @@ impl Alone {
         {
             return self.broken(error);
         }
-        if course.sent() == 0 {
-            return self.budget.not_asked();
+        match course.sent() {
+            0 if self.budget.is_used_up(1) => return self.budget.not_asked(),
+            0 => return silence(format!("{NOT_ASKED}: the time was over")),
+            _ => {}
         }
         if course.was_cut() {
             return too_long_for_udp(name, &NetError::Timeout);
@@ -146,14 +148,14 @@ mod tests {
         assert!(answer.is_err(), "{answer:?}");
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn silence_is_told_from_what_was_not_even_asked() {
         let (_socket, address) = mute();
         let resolver = resolver(10);
         let alone = resolver.alone(address);
         let failure = alone.addresses("db.test", within(300)).await.unwrap_err();
         assert_eq!(failure.kind, FailureKind::DnsTimeout);
-        assert!(failure.message.starts_with("no answer for db.test within 3"), "{failure}");
+        assert!(failure.message.starts_with("no answer for db.test within 300.0ms"), "{failure}");
         assert!(!was_not_asked(&failure));
 
         resolver.budget.use_up();
@@ -161,5 +163,9 @@ mod tests {
         assert!(was_not_asked(&failure), "{failure}");
         assert_eq!((failure.kind, resolver.stats().refused), (FailureKind::DnsTimeout, 1));
         assert_eq!(alone.exists("db.test", within(10)).await, None);
+
+        tokio::time::advance(Duration::from_secs(2)).await;
+        let failure = alone.addresses("db.test", within(0)).await.unwrap_err();
+        assert!(was_not_asked(&failure) && failure.message.ends_with("the time was over"), "{failure}");
     }
 }

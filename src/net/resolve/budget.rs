@@ -29,9 +29,9 @@ const WINDOW: Duration = Duration::from_secs(1);
 const WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// How the message of a question begins that was not asked.
-const NOT_ASKED: &str = "not asked";
+pub(super) const NOT_ASKED: &str = "not asked";
 
-/// Whether no server was asked, for want of packets: then nothing is known of them.
+/// Whether no server was asked, for want of packets or of time: then nothing is known of them.
 pub fn was_not_asked(failure: &Failure) -> bool {
     failure.kind == FailureKind::DnsTimeout && failure.message.starts_with(NOT_ASKED)
 }
