@@ -18,6 +18,7 @@ use super::records::Records;
 use crate::clock::{Deadline, Stopwatch};
 use crate::health::{Failure, FailureKind, Phase};
 use crate::net::connect::errno_text;
+use crate::net::icmp::Icmp;
 
 /// A name server that is asked for what it says itself, without search list and hosts file. Other than to a
 /// [`Resolver`](super::Resolver), a closed port is not silence to it.
@@ -70,7 +71,7 @@ impl Alone {
         let watch = Stopwatch::start();
         match tokio::time::timeout_at(deadline.instant(), ask(&lookups)).await {
             Ok(answer) => answer.map_err(|failure| match course.error() {
-                Some(error) if course.heard() == 0 => self.broken(error),
+                Some((error, icmp)) if course.heard() == 0 => self.broken(error, icmp.as_ref()),
                 _ => failure,
             }),
             Err(_) => Err(self.silent(name, watch.elapsed(), &lookups, &course)),
@@ -78,21 +79,34 @@ impl Alone {
     }
 
     /// What the kernel, or somebody on the way, says instead of an answer.
-    fn broken(&self, error: &io::Error) -> Failure {
-        let message = match error.kind() {
-            io::ErrorKind::ConnectionRefused => format!("no name server listens at {}", self.server),
-            _ => format!("{} cannot be asked: {error}", self.server),
+    fn broken(&self, error: &io::Error, icmp: Option<&Icmp>) -> Failure {
+        let server = self.server;
+        let (what, hint) = match error.kind() {
+            io::ErrorKind::ConnectionRefused => (
+                format!("no name server listens at {server}"),
+                "compare the address with the name servers of this network, and check that the server runs",
+            ),
+            _ => (
+                format!("{server} cannot be asked: {error}"),
+                "it is the way to the name server that is broken: check routes and packet filters",
+            ),
         };
-        Failure::new(Phase::Dns, FailureKind::DnsServerFailure, message).with_code(errno_text(error))
+        let message = match icmp {
+            Some(Icmp { meaning, from: Some(from), .. }) => format!("{what} (ICMP from {from}: {meaning})"),
+            _ => what,
+        };
+        Failure::new(Phase::Dns, FailureKind::DnsServerFailure, message)
+            .with_code(errno_text(error))
+            .with_hint(hint)
     }
 
     /// Why there is no answer after this long.
     fn silent(&self, name: &str, waited: Duration, lookups: &Lookups, course: &Course) -> Failure {
         let silence = |message| Failure::new(Phase::Dns, FailureKind::DnsTimeout, message);
-        if let Some(error) = course.error()
+        if let Some((error, icmp)) = course.error()
             && course.heard() == 0
         {
-            return self.broken(error);
+            return self.broken(error, icmp.as_ref());
         }
         match course.sent() {
             0 if self.budget.is_used_up(1) => return self.budget.not_asked(),
@@ -142,6 +156,8 @@ mod tests {
         let failure = alone.addresses("db.test", within(10_000)).await.unwrap_err();
         let told = (failure.kind, failure.code.as_deref());
         assert_eq!(told, (FailureKind::DnsServerFailure, Some("ECONNREFUSED")), "{failure}");
+        let because = "(ICMP from 127.0.0.1: port unreachable)";
+        assert_eq!(failure.message, format!("no name server listens at {address} {because}"));
         // To who resolves names for a check it is, as to libc.
         let asking = resolver(50).asking(address).unwrap();
         let answer = tokio::time::timeout(Duration::from_millis(500), asking.addresses("db.test")).await;

@@ -20,7 +20,7 @@ use tokio::sync::SetOnce;
 
 use super::budget::{Booking, Budget};
 use crate::health::Failure;
-use crate::net::icmp;
+use crate::net::icmp::{self, Icmp};
 
 /// A first question over TCP: two packets to connect, the question, the receipt of the answer, the end.
 const FIRST_BY_TCP: u32 = 5;
@@ -80,7 +80,7 @@ pub(super) struct Course {
     withheld: AtomicU32,
     heard: AtomicU32,
     cut: AtomicBool,
-    error: OnceLock<io::Error>,
+    error: OnceLock<(io::Error, Option<Icmp>)>,
 }
 
 impl Course {
@@ -99,16 +99,16 @@ impl Course {
         self.heard.load(Ordering::Relaxed)
     }
 
-    /// The first error of a socket. hickory tells of none that it could not be asked otherwise.
-    pub(super) fn error(&self) -> Option<&io::Error> {
+    /// The first error of a socket, and the message behind it. Of those hickory does not tell.
+    pub(super) fn error(&self) -> Option<&(io::Error, Option<Icmp>)> {
         self.error.get()
     }
 
-    fn note(&self, error: &io::Error) {
+    fn note(&self, error: &io::Error, icmp: Option<Icmp>) {
         // As good as the error itself; those of sockets have a number.
         let error = error.raw_os_error().map_or_else(|| error.kind().into(), io::Error::from_raw_os_error);
         // The first is enough.
-        let _ = self.error.set(error);
+        let _ = self.error.set((error, icmp));
     }
 
     /// Whether an answer was too long for UDP.
@@ -163,7 +163,7 @@ impl RuntimeProvider for Metered {
                 Some(course) => {
                     // Only a socket with a peer is told of the peer's errors. Linux lets it be sent from all the same
                     // with an address, as hickory does.
-                    socket.connect(server).await.inspect_err(|error| course.note(error))?;
+                    socket.connect(server).await.inspect_err(|error| course.note(error, None))?;
                     // Without it fewer errors are told.
                     let _ = icmp::keep(&socket, server.ip());
                     let broken = Mutex::new(Box::pin(broken(Arc::clone(&socket))) as Pin<Box<_>>);
@@ -220,13 +220,15 @@ impl DnsUdpSocket for MeteredSocket {
         if let Poll::Ready(received) = DnsUdpSocket::poll_recv_from(&*self.socket, cx, buf) {
             match &received {
                 Ok((length, _)) => self.hear(&buf[..*length]),
-                Err(error) => _ = self.heard.as_ref().inspect(|heard| heard.course.note(error)),
+                Err(error) => {
+                    self.heard.as_ref().inspect(|heard| heard.course.note(error, icmp::kept(&*self.socket)));
+                }
             }
             return Poll::Ready(received);
         }
         let Some(Heard { broken, course }) = &self.heard else { return Poll::Pending };
         let error = ready!(broken.lock().unwrap_or_else(PoisonError::into_inner).as_mut().poll(cx));
-        course.note(&error);
+        course.note(&error, icmp::kept(&*self.socket));
         Poll::Ready(Err(error))
     }
 
