@@ -123,7 +123,7 @@ impl FailureKind {
                 "the name does not exist for this resolver: compare it with the console, and check that the VPC's private hosted zone is associated"
             }
             Self::DnsTimeout => {
-                "no name server answered: check the VPC's DNS settings and the security group's outbound rule for port 53; more than 1,024 packets/s per interface are dropped silently"
+                "no name server answered: check the VPC's DNS settings and, for name servers of your own, the rules for port 53; a VPC's resolver drops what is over 1,024 packets/s per interface"
             }
             Self::DnsServerFailure => {
                 "the name server answered with an error: check the zone and the forwarding rules of the resolver"
