@@ -391,8 +391,9 @@ fn log_move(policy: &Policy, left: &LeftBehind) {
 /// The first failure of a row and the first success after it are news; the rest is not.
 fn log_check(policy: &Policy, check: &Check, was_failing: bool) {
     let (level, said) = match (check.failure(), was_failing) {
-        (Some(Failure { message, hint, .. }), false) => {
-            (Level::WARN, Cow::from(format!("check failed: {}; {hint}", message.trim_end_matches('.'))))
+        (Some(failure), false) => {
+            let message = failure.message.trim_end_matches('.');
+            (Level::WARN, Cow::from(format!("check failed: {message}; {}", failure.help())))
         }
         (Some(failure), true) => {
             (Level::DEBUG, Cow::from(format!("check failed again: {}", failure.message)))

@@ -236,7 +236,7 @@ fn row(Checked { policy, status, check }: &Checked<'_>) -> Vec<Cell> {
 
 /// A failure, for somebody who was woken by it.
 pub(super) fn told(policy: &Policy, check: &Check, failure: &Failure) -> String {
-    let Failure { phase, kind, code, message, hint, .. } = failure;
+    let Failure { phase, kind, code, message, .. } = failure;
     let code = code.as_ref().map(|code| format!(" ({code})")).unwrap_or_default();
     let attempts = match check.attempts {
         1 => "1 attempt".to_owned(),
@@ -245,7 +245,8 @@ pub(super) fn told(policy: &Policy, check: &Check, failure: &Failure) -> String 
     let at = check.address.map(|address| format!(" at {address}")).unwrap_or_default();
     let bold = Style::new().bold();
     format!(
-        "\n{BAD}✗{BAD:#} {bold}{}{bold:#}: {kind}{code} in phase {phase}{at}, {attempts}\n  {message}\n  → {hint}\n",
-        policy.name
+        "\n{BAD}✗{BAD:#} {bold}{}{bold:#}: {kind}{code} in phase {phase}{at}, {attempts}\n  {message}\n  → {}\n",
+        policy.name,
+        failure.help()
     )
 }

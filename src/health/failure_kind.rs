@@ -65,6 +65,9 @@ closed_set! {
 }
 
 impl FailureKind {
+    /// The page that has a section for each kind, called as the kind is; its path in the repository.
+    pub const DOCS: &str = "docs/troubleshooting.md";
+
     /// Whether another attempt, a moment later, could succeed with nobody having done anything.
     ///
     /// What a person has to mend (a password, a missing database, a certificate) is not tried again: it

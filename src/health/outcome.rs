@@ -113,6 +113,11 @@ impl Failure {
         self.hint = hint.into();
         self
     }
+
+    /// What to do about it, and where the docs tell more: what an operator is shown in place of the bare hint.
+    pub fn help(&self) -> String {
+        format!("{} ({}#{})", self.hint, FailureKind::DOCS, self.kind)
+    }
 }
 
 impl fmt::Display for Failure {

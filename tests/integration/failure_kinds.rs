@@ -22,13 +22,16 @@ struct Row<'a> {
 fn rows(docs: &str) -> Vec<Row<'_>> {
     let section = docs.split("## Failure kinds").nth(1).expect("the section");
     let section = section.split("\n## ").next().unwrap_or(section);
-    let lines = section.lines().filter(|line| line.starts_with("| `"));
+    let lines = section.lines().filter(|line| line.starts_with("| [`"));
     lines
         .map(|line| {
             let cells: Vec<&str> = line.trim_matches('|').split(" | ").map(str::trim).collect();
             let [kind, _phase, retried, hint, tests] = cells[..] else { panic!("five cells: {line}") };
             let tests = tests.split(", ").map(|test| test.trim_matches('`')).collect();
-            Row { kind: kind.trim_matches('`'), retried, hint, tests }
+            let (kind, link) = kind.trim_matches(['[', ')']).split_once("](").expect("a link to its section");
+            let kind = kind.trim_matches('`');
+            assert_eq!(format!("docs/{link}"), format!("{}#{kind}", FailureKind::DOCS));
+            Row { kind, retried, hint, tests }
         })
         .collect()
 }

@@ -23,6 +23,7 @@ mod circuit_life;
 mod cli;
 mod config_errors;
 mod dns;
+mod docs;
 mod endpoints;
 mod failure_kinds;
 mod fallbacks;

@@ -56,8 +56,8 @@ pub(super) struct LastFailure<'a> {
     code: Option<&'a str>,
     /// What was seen.
     message: &'a str,
-    /// What to do about it.
-    hint: &'a str,
+    /// What to do about it, and the section of the docs that tells more.
+    hint: String,
     attempts: u32,
     duration_ms: f64,
     phases_ms: OrderedMap<&'static str, f64>,
@@ -74,7 +74,7 @@ impl<'a> LastFailure<'a> {
             failure_kind: Word(failure.kind),
             code: failure.code.as_deref(),
             message: &failure.message,
-            hint: &failure.hint,
+            hint: failure.help(),
             attempts: check.attempts,
             duration_ms: millis(check.duration),
             phases_ms: phases(check),

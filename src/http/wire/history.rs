@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::check::LastCheck;
 use super::schema::Word;
-use crate::health::{Check, FailureKind, Now, Phase, Snapshot};
+use crate::health::{Check, Failure, FailureKind, Now, Phase, Snapshot};
 
 /// `/history`.
 #[derive(Debug, Serialize, JsonSchema)]
@@ -28,7 +28,8 @@ struct Remembered<'a> {
     failure_kind: Option<Word<FailureKind>>,
     code: Option<&'a str>,
     message: Option<&'a str>,
-    hint: Option<&'a str>,
+    /// As in `last_failure`.
+    hint: Option<String>,
 }
 
 impl<'a> History<'a> {
@@ -67,7 +68,7 @@ impl<'a> Remembered<'a> {
             failure_kind: failure.map(|failure| Word(failure.kind)),
             code: failure.and_then(|failure| failure.code.as_deref()),
             message: failure.map(|failure| failure.message.as_str()),
-            hint: failure.map(|failure| failure.hint.as_str()),
+            hint: failure.map(Failure::help),
         }
     }
 }
