@@ -243,6 +243,11 @@ impl Circuit {
         self.state
     }
 
+    /// Whether it would be open, or half open after that, by what was measured alone.
+    pub fn is_broken(&self) -> bool {
+        self.broken
+    }
+
     /// Whether any check has ever succeeded.
     pub fn succeeded_once(&self) -> bool {
         self.succeeded_once

@@ -7,7 +7,8 @@
 //! In reading order: [`dependency`] (what is watched) → [`outcome`] (what one check found) → [`circuit`],
 //! [`backoff`], [`schedule`], [`window`], [`history`], [`whereabouts`] (what is remembered of checks) → [`record`] (all of that
 //! for one dependency) → [`snapshot`] (what readers see of all of them) → [`verdict`] (what is answered).
-//! [`diagnosis`] is what was found out about a failure, [`task`] where this process runs.
+//! [`diagnosis`] is what was found out about a failure, [`outage`] which failures that explains, [`task`] where this
+//! process runs.
 
 pub mod backoff;
 pub mod circuit;
@@ -17,6 +18,7 @@ pub mod failure_kind;
 pub mod history;
 pub mod observation;
 pub mod order;
+pub mod outage;
 pub mod outcome;
 pub mod record;
 pub mod schedule;
@@ -38,10 +40,11 @@ pub use diagnosis::{Cause, Confidence, Diagnosis, Hop, HopKind, Verdict};
 pub use failure_kind::FailureKind;
 pub use observation::{Details, Observation, PoolStats, ResolverStats, TlsDetails};
 pub use order::Order;
+pub use outage::{OutageId, Unexplained};
 pub use outcome::{Check, CheckId, Failure, LeftBehind, Outcome, Phase, PhaseTimes};
 pub use record::Record;
 pub use snapshot::{DependencyView, ServiceStatus, Snapshot, Status};
-pub use task::Task;
+pub use task::{Task, TaskNetwork};
 pub use time::{Fraction, Monotonic, Now, WallTime};
 
 /// Declares a closed set of names: an enum, its members in order, and the one spelling each has everywhere

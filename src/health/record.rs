@@ -8,11 +8,12 @@ use std::time::Duration;
 
 use super::circuit::{Actor, Circuit, Mode, Override, Permit, Reason, State};
 use super::history::History;
+use super::outage::{Outage, OutageId, Standing, Unexplained};
 use super::schedule::Schedule;
 use super::snapshot::{AddressChange, DependencyView};
 use super::whereabouts::{Change, Whereabouts};
 use super::window::Window;
-use super::{Check, Fraction, Kind, LeftBehind, Monotonic, Now, Policy, PoolStats};
+use super::{Check, Diagnosis, Fraction, Kind, LeftBehind, Monotonic, Now, Policy, PoolStats};
 
 /// Changes of address kept; the oldest go first.
 const ADDRESS_CHANGES_KEPT: usize = 20;
@@ -56,6 +57,9 @@ pub struct Record {
     reached: Option<SocketAddr>,
     address_changes: VecDeque<AddressChange>,
     pool: Option<PoolStats>,
+    outage: Outage,
+    /// The last check failed, and is worth a diagnosis.
+    unexplained: bool,
 }
 
 impl Record {
@@ -81,6 +85,8 @@ impl Record {
             reached: None,
             address_changes: VecDeque::new(),
             pool: None,
+            outage: Outage::default(),
+            unexplained: false,
         }
     }
 
@@ -219,7 +225,7 @@ impl Record {
     /// A check ended.
     pub fn finish(&mut self, check: Check, draw: Fraction) {
         let ended = Now { mono: check.ended(), wall: check.at.wall_at(check.ended()) };
-        let before = self.circuit.state();
+        let (before, stood) = (self.circuit.state(), self.standing());
         let latency = check.ok().then_some(check.latency);
         if check.ok() && !self.circuit.succeeded_once() {
             // What failed before it had come up at all does not make it flaky.
@@ -243,6 +249,7 @@ impl Record {
         if before != State::Closed && self.circuit.state() == State::Closed {
             self.window.forgive();
         }
+        self.unexplained = self.outage.note(stood, self.standing());
         self.lost_due = None;
         self.note_address(&check, ended);
         self.pool = check.pool;
@@ -253,6 +260,22 @@ impl Record {
         self.history.push(Arc::clone(&check));
         self.last_check = Some(check);
         self.plan_next(ended.mono, draw);
+    }
+
+    fn standing(&self) -> Standing {
+        Standing { failing: self.failing(), broken: self.circuit.is_broken() }
+    }
+
+    /// The last check, where it failed and is worth a diagnosis.
+    pub fn unexplained(&self) -> Option<Unexplained> {
+        let check = self.last_failure.as_ref().filter(|_| self.unexplained)?;
+        let before = self.last_seen.as_ref().and_then(|seen| seen.details().cloned());
+        Some(Unexplained { outage: self.outage.id(), check: Arc::clone(check), before })
+    }
+
+    /// What a diagnosis found out about an outage.
+    pub fn explain(&mut self, outage: OutageId, diagnosis: Arc<Diagnosis>) {
+        self.outage.explain(outage, diagnosis);
     }
 
     /// A check ended, whether or not it told anything: when the next one is due.
@@ -344,6 +367,7 @@ impl Record {
             working_since: self.working_since,
             last_check: self.last_check.clone(),
             last_failure: self.last_failure.clone(),
+            diagnosis: self.outage.diagnosis().cloned(),
             history: self.history.iter().cloned().collect(),
             address: self.address,
             address_changes: self.address_changes.iter().copied().collect(),
@@ -357,12 +381,13 @@ impl Record {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::health::observation::TcpDetails;
     use crate::health::snapshot::Status;
     use crate::health::test_support::{
-        api_policy, count, failed, held, millis, mono, now, policy, record, run_many, run_next, secs,
-        succeeded,
+        api_policy, count, diagnosis, failed, held, millis, mono, now, policy, record, run_many, run_next,
+        secs, succeeded,
     };
-    use crate::health::{FailureKind, Kind};
+    use crate::health::{Details, FailureKind, Kind, Observation};
 
     const REFUSED: Result<(), FailureKind> = Err(FailureKind::ConnectRefused);
 
@@ -401,6 +426,69 @@ mod tests {
         assert_eq!(view.status(mono(secs(8))), Status::Unknown);
         assert_eq!((view.last_check, view.last_failure, view.latency, view.pool), (None, None, None, None));
         assert_eq!(record.history().iter().count(), 0);
+    }
+
+    #[test]
+    fn an_outage_is_explained_when_it_begins_and_when_the_circuit_opens() {
+        let mut record = record(policy("database"));
+        run_next(&mut record, Ok(()));
+        assert_eq!(record.unexplained(), None);
+        run_next(&mut record, REFUSED);
+        let first = record.unexplained().expect("the first failure is worth a diagnosis");
+        assert_eq!(Some(&first.check), record.view(record.due()).last_failure.as_ref());
+        record.explain(first.outage, diagnosis("refused"));
+        run_many(&mut record, 3, REFUSED);
+        assert_eq!(record.unexplained(), None, "it is known why");
+        run_next(&mut record, REFUSED);
+        assert!(record.is_open());
+        let opening = record.unexplained().expect("the opening is worth another one");
+        assert_eq!(opening.outage, first.outage);
+        record.explain(opening.outage, diagnosis("still refused"));
+        run_next(&mut record, REFUSED);
+        assert_eq!(record.unexplained(), None, "a trial failed");
+        let told = |record: &Record| {
+            record.view(record.due()).diagnosis.map(|diagnosis| diagnosis.verdict.summary.clone())
+        };
+        run_next(&mut record, Ok(()));
+        run_next(&mut record, REFUSED);
+        assert_eq!(record.unexplained(), None, "half open, it is the same outage");
+        run_many(&mut record, 3, Ok(()));
+        assert_eq!(told(&record).as_deref(), Some("still refused"), "it stays with the last failure");
+        run_next(&mut record, REFUSED);
+        assert_eq!(told(&record), None, "of this outage nothing is known yet");
+        record.explain(opening.outage, diagnosis("late"));
+        assert_eq!(told(&record), None);
+        assert!(record.unexplained().is_some_and(|now| now.outage != opening.outage));
+    }
+
+    #[test]
+    fn what_it_told_before_is_there_to_explain_it_by() {
+        let mut record = record(policy("database"));
+        run_next(&mut record, REFUSED);
+        assert_eq!(record.unexplained().and_then(|it| it.before), None, "it has never worked");
+        let details = Details::Tcp(TcpDetails { peer: None, tls: None });
+        let seen = Observation { warnings: Vec::new(), details: details.clone() };
+        let began = record.due().since_origin();
+        record.finish(Check { outcome: Ok(seen), ..succeeded(began, millis(1)) }, Fraction::ZERO);
+        run_next(&mut record, REFUSED);
+        assert_eq!(record.unexplained().and_then(|it| it.before), Some(details));
+    }
+
+    #[test]
+    fn held_closed_an_outage_goes_on_by_what_is_measured() {
+        let mut record = record(policy("database"));
+        run_next(&mut record, Ok(()));
+        run_many(&mut record, 5, REFUSED);
+        let outage = record.unexplained().expect("it has just opened").outage;
+        record.explain(outage, diagnosis("refused"));
+        let due = record.due();
+        record.hold(held(Mode::ForcedClosed, now(due.since_origin()), secs(3600)), now(due.since_origin()));
+        run_next(&mut record, Ok(()));
+        run_next(&mut record, REFUSED);
+        assert_eq!(record.unexplained(), None, "two more successes would have ended it");
+        run_many(&mut record, 3, Ok(()));
+        run_next(&mut record, REFUSED);
+        assert!(record.unexplained().is_some_and(|it| it.outage != outage));
     }
 
     #[test]

@@ -10,7 +10,8 @@ use std::sync::Arc;
 use super::circuit::{CircuitView, Mode, Override, State};
 use super::window::Latency;
 use super::{
-    Check, DependencyName, FailureKind, Impact, Monotonic, Now, Policy, PoolStats, WallTime, closed_set,
+    Check, DependencyName, Diagnosis, FailureKind, Impact, Monotonic, Now, Policy, PoolStats, WallTime,
+    closed_set,
 };
 
 closed_set! {
@@ -80,6 +81,8 @@ pub struct DependencyView {
     pub last_seen: Option<Arc<Check>>,
     /// The last check that failed.
     pub last_failure: Option<Arc<Check>>,
+    /// What was found out about the outage that the last failure is of.
+    pub diagnosis: Option<Arc<Diagnosis>>,
     /// The checks that are remembered, newest first.
     pub history: Arc<[Arc<Check>]>,
     /// The address last connected to, or tried.

@@ -8,8 +8,8 @@ use super::backoff::{Backoff, Jitter};
 use super::circuit::{Actor, Mode, Override, Readiness, Settings};
 use super::snapshot::{DependencyView, Snapshot};
 use super::{
-    Check, CheckId, DependencyName, Details, Failure, FailureKind, Fraction, Impact, Kind, Monotonic, Now,
-    Observation, Phase, PhaseTimes, Policy, Record, Scope, WallTime,
+    Cause, Check, CheckId, Confidence, DependencyName, Details, Diagnosis, Failure, FailureKind, Fraction,
+    Impact, Kind, Monotonic, Now, Observation, Phase, PhaseTimes, Policy, Record, Scope, Verdict, WallTime,
 };
 
 /// When the simulated machines were started, by the calendar.
@@ -158,6 +158,27 @@ pub(crate) fn succeeded(at: Duration, takes: Duration) -> Check {
 /// A check that began `at` and failed with its only attempt.
 pub(crate) fn failed(at: Duration, takes: Duration, kind: FailureKind) -> Check {
     Check { outcome: Err(Failure::new(phase_of(kind), kind, "scripted")), ..succeeded(at, takes) }
+}
+
+/// A diagnosis that says so.
+pub(crate) fn diagnosis(summary: &str) -> Arc<Diagnosis> {
+    let verdict = Verdict {
+        cause: Cause::Refused,
+        confidence: Confidence::Likely,
+        summary: summary.to_owned(),
+        because: Vec::new(),
+        advice: Vec::new(),
+    };
+    Arc::new(Diagnosis {
+        at: now(Duration::ZERO),
+        took: millis(1),
+        check: None,
+        target: "database.internal:5432".to_owned(),
+        ok: false,
+        hops: Vec::new(),
+        failure_kind: Some(FailureKind::ConnectRefused),
+        verdict,
+    })
 }
 
 /// A record made at the origin, its first check due at once.

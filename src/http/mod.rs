@@ -31,4 +31,4 @@ pub use operations::{NotDone, Operations};
 pub use routes::Serves;
 pub use server::{GRACE, connections_max, listeners, serve};
 pub use state::{ConfigStatus, Pulses, State};
-pub use wire::check_report;
+pub use wire::{check_report, diagnosis_report};

@@ -186,7 +186,8 @@ async fn carried_out(
         Action::Open | Action::Close | Action::Reset => ok(&wire::NamedCircuit::new(view, now)),
         Action::Check => {
             let status = snapshot.status(index, now.mono);
-            ok(&wire::Report::new(&view.policy, status, view.last_check.as_deref(), now))
+            let (last, found) = (view.last_check.as_deref(), view.diagnosis.as_deref());
+            ok(&wire::Report::new(&view.policy, status, last, found, now))
         }
     })
 }

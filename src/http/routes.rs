@@ -341,7 +341,8 @@ async fn answer(state: &State, serves: Serves, asked: &Asked<'_>) -> Response<By
             let status = state.config_status();
             let config = status.as_deref().map(wire::Config::new);
             let configuration = wire::Configuration { service, environment, config };
-            ok(&wire::Detailed::new(&snapshot, configuration, &live, names, server, now))
+            let task = state.task();
+            ok(&wire::Detailed::new(&snapshot, configuration, task.as_deref(), &live, names, server, now))
         }
         Endpoint::Dependency => one(&|index| ok(&wire::Dependency::new(&snapshot, index, now))),
         Endpoint::Config => respond(StatusCode::OK, JSON, state.effective()),

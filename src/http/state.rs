@@ -16,7 +16,7 @@ use super::throttle::Throttle;
 use crate::clock::{Clock, Heartbeat};
 use crate::config::Plan;
 use crate::health::verdict::{self, Answer, Pulse};
-use crate::health::{Now, ResolverStats, Snapshot, WallTime};
+use crate::health::{Now, ResolverStats, Snapshot, Task, WallTime};
 
 /// Orders that are carried out at a time, nearly all of them checks that wait for a server: a sixteenth of the places
 /// for connections.
@@ -37,6 +37,8 @@ struct Shared {
     /// The effective configuration as JSON, without secrets.
     effective: ArcSwap<Bytes>,
     config_status: ArcSwapOption<ConfigStatus>,
+    /// Where this process runs, where ECS tells.
+    task: ArcSwapOption<Task>,
     throttle: Throttle,
     operations: Arc<dyn Operations>,
     /// Places for orders under way: connections to which answers are owed stay, and must not be all there are.
@@ -115,6 +117,7 @@ impl State {
             configured: ArcSwap::from_pointee(Configured::new(plan)),
             effective: ArcSwap::from_pointee(effective(plan)),
             config_status: ArcSwapOption::empty(),
+            task: ArcSwapOption::empty(),
             throttle: Throttle::default(),
             operations,
             orders: Semaphore::new(ORDERS_MAX),
@@ -149,6 +152,16 @@ impl State {
     /// How the configuration was read last; `None` where nobody has told it.
     pub(super) fn config_status(&self) -> Option<Arc<ConfigStatus>> {
         self.0.config_status.load_full()
+    }
+
+    /// Tells where this process runs.
+    pub fn tell_task(&self, task: Arc<Task>) {
+        self.0.task.store(Some(task));
+    }
+
+    /// Where this process runs; `None` where ECS does not tell, or has not yet.
+    pub(super) fn task(&self) -> Option<Arc<Task>> {
+        self.0.task.load_full()
     }
 
     /// What is in force now.

@@ -5,11 +5,13 @@ mod circuit;
 mod config;
 mod detailed;
 mod details;
+mod diagnosis;
 mod health_json;
 mod history;
 mod map;
 mod order;
 mod schema;
+mod task;
 
 pub(super) use circuit::{Circuits, NamedCircuit};
 pub(super) use config::Config;
@@ -21,6 +23,7 @@ pub(super) use order::{Said, schema as order_schema};
 pub(super) use check::Report;
 
 pub use check::check_report;
+pub use diagnosis::diagnosis_report;
 
 use std::time::Duration;
 

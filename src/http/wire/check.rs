@@ -5,10 +5,11 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::details::Details;
+use super::diagnosis::Diagnosis;
 use super::map::OrderedMap;
 use super::schema::Word;
 use super::{Timestamp, millis};
-use crate::health::{Check, FailureKind, Impact, Kind, Now, Phase, Policy, Scope, Status};
+use crate::health::{self, Check, FailureKind, Impact, Kind, Now, Phase, Policy, Scope, Status};
 
 /// The last check.
 #[derive(Debug, Serialize, JsonSchema)]
@@ -61,11 +62,18 @@ pub(super) struct LastFailure<'a> {
     attempts: u32,
     duration_ms: f64,
     phases_ms: OrderedMap<&'static str, f64>,
+    /// What was found out about the outage that it is of: at its first failed check, and when the circuit opened. Null until
+    /// something was.
+    diagnosis: Option<Diagnosis<'a>>,
 }
 
 impl<'a> LastFailure<'a> {
-    /// `None` for a check that succeeded.
-    pub(super) fn new(check: &'a Check) -> Option<Self> {
+    /// Of the dependency that this is the policy of; `None` for a check that succeeded.
+    pub(super) fn new(
+        policy: &'a Policy,
+        check: &'a Check,
+        diagnosis: Option<&'a health::Diagnosis>,
+    ) -> Option<Self> {
         let failure = check.failure()?;
         Some(Self {
             check_id: check.id.as_str(),
@@ -78,6 +86,7 @@ impl<'a> LastFailure<'a> {
             attempts: check.attempts,
             duration_ms: millis(check.duration),
             phases_ms: phases(check),
+            diagnosis: diagnosis.map(|found| Diagnosis::new(found, Some(policy.name.as_str()))),
         })
     }
 }
@@ -110,6 +119,7 @@ impl<'a> Report<'a> {
         policy: &'a Policy,
         status: Status,
         check: Option<&'a Check>,
+        diagnosis: Option<&'a health::Diagnosis>,
         now: Now,
     ) -> Self {
         let observation = check.and_then(Check::observation);
@@ -123,7 +133,7 @@ impl<'a> Report<'a> {
             disabled: policy.disabled.as_deref(),
             warnings: observation.map(|seen| seen.warnings.clone()).unwrap_or_default(),
             last_check: check.map(|check| LastCheck::new(check, now)),
-            last_failure: check.and_then(LastFailure::new),
+            last_failure: check.and_then(|check| LastFailure::new(policy, check, diagnosis)),
             details: Details::new(check.and_then(Check::details), now),
         }
     }
@@ -132,5 +142,5 @@ impl<'a> Report<'a> {
 /// The same for whoever puts several into one document.
 pub fn check_report(policy: &Policy, status: Status, check: Option<&Check>, now: Now) -> Value {
     // As in `to_bytes`: it cannot fail.
-    serde_json::to_value(Report::new(policy, status, check, now)).unwrap_or_default()
+    serde_json::to_value(Report::new(policy, status, check, None, now)).unwrap_or_default()
 }

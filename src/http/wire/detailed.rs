@@ -11,11 +11,12 @@ use super::config::Config;
 use super::details::Details;
 use super::map::OrderedMap;
 use super::schema::Word;
+use super::task::Task;
 use super::{Timestamp, millis, seconds};
 use crate::health::verdict::{self, Answer};
 use crate::health::window::Latency;
 use crate::health::{
-    Check, Impact, Kind, Now, PoolStats, ResolverStats, Scope, ServiceStatus, Snapshot, Status,
+    self, Check, Impact, Kind, Now, PoolStats, ResolverStats, Scope, ServiceStatus, Snapshot, Status,
 };
 use crate::http::counts::Counts;
 
@@ -36,8 +37,8 @@ pub(in crate::http) struct Detailed<'a> {
     started_at: Timestamp,
     uptime_seconds: f64,
     now: Timestamp,
-    /// Always null: the task's metadata are not read yet.
-    task: Option<()>,
+    /// Null outside of ECS, and for a moment at the start.
+    task: Option<Task<'a>>,
     /// Null for a moment at the start.
     config: Option<Config<'a>>,
     groups: Groups,
@@ -126,6 +127,7 @@ impl<'a> Detailed<'a> {
     pub(in crate::http) fn new(
         snapshot: &'a Snapshot,
         Configuration { service, environment, config }: Configuration<'a>,
+        task: Option<&'a health::Task>,
         live: &Answer,
         names: ResolverStats,
         server: Server,
@@ -148,7 +150,7 @@ impl<'a> Detailed<'a> {
             started_at: Timestamp(snapshot.started.wall),
             uptime_seconds: seconds(now.mono.since(snapshot.started.mono)),
             now: Timestamp(now.wall),
-            task: None,
+            task: task.map(Task::from),
             config,
             groups: Groups {
                 live: live.clone().into(),
@@ -223,7 +225,10 @@ impl<'a> Dependency<'a> {
             stale: view.stale(now.mono),
             next_check_at: policy.enabled().then(|| Timestamp(now.wall_at(view.next_due))),
             last_check: view.last_check.as_deref().map(|check| LastCheck::new(check, now)),
-            last_failure: view.last_failure.as_deref().and_then(|check: &Check| LastFailure::new(check)),
+            last_failure: view
+                .last_failure
+                .as_deref()
+                .and_then(|check| LastFailure::new(policy, check, view.diagnosis.as_deref())),
             circuit: Circuit::new(view, now),
             pool: view.pool.map(Pool::from),
             latency_ms: view.latency.map(LatencyMs::from),

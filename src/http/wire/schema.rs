@@ -5,7 +5,9 @@ use std::borrow::Cow;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Serialize, Serializer};
 
-use crate::health::{FailureKind, Impact, Kind, Phase, Scope, ServiceStatus, Status, circuit};
+use crate::health::{
+    Cause, Confidence, FailureKind, HopKind, Impact, Kind, Phase, Scope, ServiceStatus, Status, circuit,
+};
 
 /// A set that `health` declares with one spelling for each member.
 pub(super) trait Closed: Copy + 'static {
@@ -36,6 +38,9 @@ closed! {
     ServiceStatus = "ServiceStatus",
     FailureKind = "FailureKind",
     Phase = "Phase",
+    HopKind = "Hop",
+    Cause = "Cause",
+    Confidence = "Confidence",
     Kind = "Kind",
     Impact = "Impact",
     Scope = "Scope",
