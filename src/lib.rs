@@ -7,6 +7,7 @@
 //! - [`net`]: the one road out. Names, sockets, TLS; every phase timed and bounded.
 //! - [`probe`]: one file per kind of dependency, each speaking over a stream that `net` made.
 //! - [`diagnose`]: the path report. Evidence hop by hop, and the rules that judge it.
+//! - [`ecs`]: what ECS tells a task about itself.
 //! - [`agent`]: a runner per dependency, the registry of what they found, supervision, shutdown.
 //! - [`http`]: the endpoints. They read a snapshot and never probe.
 //! - [`cli`]: one file per subcommand.
@@ -23,6 +24,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod diagnose;
+pub mod ecs;
 pub mod files;
 pub mod health;
 pub mod http;

@@ -1,0 +1,3 @@
+//! What Amazon ECS tells a task about itself, and what it expects of one.
+
+pub mod metadata;
