@@ -13,19 +13,21 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::answering::Answering;
+use super::diagnosing::{self, Around};
 use super::keeper;
 use super::legacy::Legacy;
 use super::limits;
 use super::operations::Orders;
 use super::registry::{Held, Registry, Update};
 use super::reload::Reloader;
-use super::runner::{Factory, LAST_WORDS, Shared};
+use super::runner::{Factory, LAST_WORDS, Means, Shared};
 use super::runners::{Make, Prepared, Restored, Runners};
 use super::shutdown::{Signals, Stop};
+use super::task;
 use crate::clock::{Clock, Heartbeat};
 use crate::config::plan::DependencyPlan;
 use crate::config::{Plan, Sources};
-use crate::health::{Failure, FailureKind, Phase, Snapshot};
+use crate::health::{Failure, FailureKind, Phase, Snapshot, Task};
 use crate::http::{self, Pulses, State};
 use crate::net::Network;
 use crate::probe;
@@ -135,16 +137,32 @@ pub async fn run(plan: Plan, sources: Sources) -> Result<Ended, StartError> {
         servers.spawn_on(serving, answering.handle());
     }
 
-    let shared = Shared { clock, updates: updates.clone(), network, stop: CancellationToken::new() };
+    let around = Arc::new(Around::default());
+    around.tell_dependencies(plan.dependencies());
+    let (env, told_to, shows_task) = (sources.env.clone(), Arc::clone(&around), state.clone());
+    tokio::spawn(async move {
+        let tell = |task: Arc<Task>| {
+            told_to.tell_task(Arc::clone(&task));
+            shows_task.tell_task(task);
+        };
+        task::tell(&env, tell).await;
+    });
+    let (turns, stop) = (diagnosing::turns(), CancellationToken::new());
+    let shared = Shared { clock, updates: updates.clone(), network, turns, stop };
     let runners_stop = shared.stop.clone();
     let network = shared.network.clone();
-    let make: Make = Box::new(move |plan| factory(Arc::clone(plan), network.clone()));
+    let known = Arc::clone(&around);
+    let make: Make = Box::new(move |plan| Means {
+        factory: factory(Arc::clone(plan), network.clone()),
+        watched_name: plan.probe().as_ref().and_then(probe::named_target),
+        explain: diagnosing::explainer(plan, &network, clock, &known),
+    });
     let (reload, reloads) = mpsc::channel(1);
     let mut runners = JoinSet::new();
     runners.spawn(Runners::start(prepared, make, current, watched, shared).run(asked, reloads));
     let draining = CancellationToken::new();
     let drain_for = Arc::new(ArcSwap::from_pointee(*plan.server().drain()));
-    let reloader = Reloader::new(sources, &plan, clock, state, reload, Arc::clone(&drain_for));
+    let reloader = Reloader::new(sources, &plan, clock, state, around, reload, Arc::clone(&drain_for));
     tokio::spawn(reloader.run(hangup, draining.clone()));
     // Nobody reads it any more, and its printed form alone is some kilobytes for each dependency.
     drop(plan);

@@ -41,6 +41,8 @@ struct Left {
     last_order: Mutex<Option<Order>>,
     /// Locked by a runner for its life.
     orders: AsyncMutex<mpsc::Receiver<Ordered>>,
+    /// When a diagnosis last began.
+    last_diagnosis: Mutex<Option<Monotonic>>,
     /// Cancelled when a check has ended, and can be seen.
     first_result: CancellationToken,
     /// What those are told whose orders the last runner leaves behind, where it is not the agent that ends.
@@ -56,6 +58,7 @@ impl Legacy {
             has_succeeded: AtomicBool::default(),
             last_order: Mutex::default(),
             orders: AsyncMutex::new(orders),
+            last_diagnosis: Mutex::default(),
             first_result: CancellationToken::new(),
             ended: OnceLock::new(),
         };
@@ -82,6 +85,16 @@ impl Legacy {
         self.0.lost_in_a_row.store(0, Ordering::Relaxed);
         self.0.has_succeeded.fetch_or(succeeded, Ordering::Relaxed);
         self.0.first_result.cancel();
+    }
+
+    /// When a diagnosis last began.
+    pub(super) fn last_diagnosis(&self) -> Option<Monotonic> {
+        *self.0.last_diagnosis.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A diagnosis begins.
+    pub(super) fn diagnosis_begins(&self, now: Monotonic) {
+        *self.0.last_diagnosis.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);
     }
 
     /// Is over when the first check has ended, and can be seen.

@@ -18,6 +18,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::aside::on_a_thread;
+use super::diagnosing::Around;
 use super::runners::{Changes, Reload};
 use crate::clock::Clock;
 use crate::config::plan::{DependencyPlan, LogPlan, ResolverPlan};
@@ -109,6 +110,7 @@ pub(super) struct Reloader {
     sources: Arc<Sources>,
     clock: Clock,
     state: State,
+    around: Arc<Around>,
     runners: mpsc::Sender<Reload>,
     /// How long the agent drains.
     drain: Arc<ArcSwap<Duration>>,
@@ -130,6 +132,7 @@ impl Reloader {
         plan: &Plan,
         clock: Clock,
         state: State,
+        around: Arc<Around>,
         runners: mpsc::Sender<Reload>,
         drain: Arc<ArcSwap<Duration>>,
     ) -> Self {
@@ -145,6 +148,7 @@ impl Reloader {
             sources: Arc::new(sources),
             clock,
             state,
+            around,
             runners,
             drain,
             files: plan.files().to_vec(),
@@ -258,8 +262,9 @@ impl Reloader {
         };
         let dependencies: Vec<Arc<DependencyPlan>> =
             plan.dependencies().iter().map(|dependency| Arc::new(dependency.clone())).collect();
-        let (state, told) = (self.state.clone(), status.clone());
+        let (state, around, told) = (self.state.clone(), Arc::clone(&self.around), status.clone());
         let adopt = Box::new(move || {
+            around.tell_dependencies(plan.dependencies());
             state.show_effective(&plan);
             state.tell_config(told);
         });

@@ -11,19 +11,20 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::Level;
 
+use super::diagnosing::{Diagnosing, Explain};
 use super::legacy::{Legacy, Ordered};
 use super::registry::{Reply, RunnerId, Update};
 use crate::clock::{self, Clock};
 use crate::health::circuit::{Actor, Mode, Override, Permit};
 use crate::health::record::GRACE;
 use crate::health::time::millis;
-use crate::health::{Check, Failure, LeftBehind, Order, Policy, Record};
+use crate::health::{Check, Diagnosis, Failure, LeftBehind, Order, OutageId, Policy, Record};
 use crate::http::NotDone;
 use crate::log::{about, about_check};
 use crate::net::resolve::Resolver;
@@ -40,12 +41,24 @@ pub(super) const LAST_WORDS: Duration = LAST_CHECK.saturating_add(GOODBYE);
 /// Makes a dependency's probe, at the start and whenever the last one was lost.
 pub(super) type Factory = Arc<dyn Fn() -> Result<Box<dyn Probe>, Failure> + Send + Sync>;
 
+/// What a runner works with.
+#[derive(Clone)]
+pub(super) struct Means {
+    pub(super) factory: Factory,
+    /// The name that is watched for new addresses while no checks run.
+    pub(super) watched_name: Option<Target>,
+    /// Finds out why a check failed, where that is wanted.
+    pub(super) explain: Option<Explain>,
+}
+
 /// What all runners share.
 #[derive(Clone)]
 pub(super) struct Shared {
     pub(super) clock: Clock,
     pub(super) updates: mpsc::Sender<Update>,
     pub(super) network: Network,
+    /// Who may look for why a check failed.
+    pub(super) turns: Arc<Semaphore>,
     pub(super) stop: CancellationToken,
 }
 
@@ -55,8 +68,8 @@ pub(super) struct Runner {
     record: Record,
     factory: Factory,
     probe: Option<Box<dyn Probe>>,
-    /// The name that is watched for new addresses while no checks run.
     watched_name: Option<Target>,
+    diagnosing: Diagnosing,
     legacy: Legacy,
     shared: Shared,
     /// Who waits for the next check to end, or for the one under way. No more than there are requests, which the
@@ -82,12 +95,13 @@ impl Runner {
     pub(super) fn new(
         id: RunnerId,
         record: Record,
-        factory: Factory,
-        watched_name: Option<Target>,
+        Means { factory, watched_name, explain }: Means,
         legacy: Legacy,
         shared: Shared,
     ) -> Self {
-        Self { id, record, factory, probe: None, watched_name, legacy, shared, askers: Vec::new() }
+        let diagnosing = Diagnosing::new(explain, Arc::clone(&shared.turns), legacy.clone(), shared.clock);
+        let askers = Vec::new();
+        Self { id, record, factory, probe: None, watched_name, diagnosing, legacy, shared, askers }
     }
 
     /// Runs until it is told to stop; then ends its connections.
@@ -125,6 +139,7 @@ impl Runner {
                 }
             }
         }
+        self.diagnosing.end();
         // Whoever still waits is told why, and before the goodbyes.
         let why = Err(legacy.last_answer());
         self.answer_askers(why);
@@ -140,6 +155,7 @@ impl Runner {
     /// Waits for the next check; `false` when it is time to stop. While the circuit is open, looks from time
     /// to time whether the name leads elsewhere, as it does after a failover.
     async fn wait_until_due(&mut self, orders: &mut mpsc::Receiver<Ordered>) -> bool {
+        let policy = Arc::clone(self.record.policy());
         loop {
             let due = self.shared.clock.instant(self.record.due());
             let watch = self.watched_name.clone().filter(|_| self.record.is_open());
@@ -148,6 +164,7 @@ impl Runner {
                 biased;
                 () = self.shared.stop.cancelled() => return false,
                 Some(ordered) = orders.recv() => self.carry_out(ordered, Checking::No).await,
+                found = self.diagnosing.ended(&policy) => self.take_up(found).await,
                 () = tokio::time::sleep_until(due) => {
                     if !self.expire().await {
                         return true;
@@ -167,6 +184,7 @@ impl Runner {
         orders: &mut mpsc::Receiver<Ordered>,
     ) -> Course {
         let policy = Arc::clone(self.record.policy());
+        let watched = Arc::clone(&policy);
         let give_up = tokio::time::sleep(policy.timeout + GRACE);
         tokio::pin!(give_up);
         let loudness = match self.record.failing() {
@@ -194,6 +212,7 @@ impl Runner {
                     return Course::Stopped(probe);
                 }
                 Some(ordered) = orders.recv() => self.carry_out(ordered, Checking::Yes).await,
+                found = self.diagnosing.ended(&watched) => self.take_up(found).await,
                 () = passed(expires) => {
                     self.expire().await;
                 }
@@ -289,8 +308,21 @@ impl Runner {
         self.record.finish(check, clock::draw());
         let askers = std::mem::take(&mut self.askers);
         self.publish(askers).await;
+        match self.record.unexplained() {
+            Some(unexplained) => self.diagnosing.begin(unexplained),
+            None if ok => self.diagnosing.works_again(),
+            None => {}
+        }
         // Last, so that a runner which panics over what its checks come to is lost like one that has none.
         self.legacy.ended(ok);
+    }
+
+    /// Keeps what was found out about an outage.
+    async fn take_up(&mut self, found: Option<(OutageId, Arc<Diagnosis>)>) {
+        if let Some((outage, diagnosis)) = found {
+            self.record.explain(outage, diagnosis);
+            self.publish(Vec::new()).await;
+        }
     }
 
     fn note_lost(&mut self, why: &'static str) {

@@ -19,7 +19,7 @@ use tracing::Level;
 
 use super::legacy::{Legacy, Ordered};
 use super::registry::{Reply, RunnerId, Switch, Update};
-use super::runner::{Factory, Shared};
+use super::runner::{Means, Shared};
 use super::supervisor::{RESPAWN_AFTER, keep_running};
 use crate::clock::{self, Deadline};
 use crate::config::plan::DependencyPlan;
@@ -28,8 +28,6 @@ use crate::health::record::GRACE;
 use crate::health::{DependencyName, DependencyView, Now, Order, Policy, Record, Snapshot};
 use crate::http::NotDone;
 use crate::log::about;
-use crate::net::Target;
-use crate::probe;
 
 /// Orders on their way to a runner. Each is a request that waits, and a request is bounded where it is accepted.
 const ORDERS_WAITING: usize = 64;
@@ -41,8 +39,8 @@ const FIRST_RESULT_GRACE: Duration = GRACE.saturating_add(Duration::from_secs(1)
 /// How long after that a new runner may still take to obey what was ordered meanwhile: one that panicked is back by then.
 const OBEYS_WITHIN: Duration = RESPAWN_AFTER.saturating_add(Duration::from_secs(1));
 
-/// Makes what makes a dependency's probe.
-pub(super) type Make = Box<dyn Fn(&Arc<DependencyPlan>) -> Factory + Send + Sync>;
+/// Makes what a dependency's runner works with.
+pub(super) type Make = Box<dyn Fn(&Arc<DependencyPlan>) -> Means + Send + Sync>;
 
 /// The overrides to begin with.
 pub(super) type Restored = HashMap<DependencyName, Arc<Override>>;
@@ -300,12 +298,11 @@ impl Runners {
         if !plan.policy().enabled() {
             return Member { id, plan, runner: None };
         }
-        let factory = (self.make)(&plan);
-        let name: Option<Target> = plan.probe().as_ref().and_then(probe::named_target);
+        let means = (self.make)(&plan);
         // Of the agent's end, or of this runner's alone.
         let stop = self.shared.stop.child_token();
         let shared = Shared { stop: stop.clone(), ..self.shared.clone() };
-        self.tasks.spawn(keep_running(id, record, factory, name, legacy.clone(), shared));
+        self.tasks.spawn(keep_running(id, record, means, legacy.clone(), shared));
         Member { id, plan, runner: Some(Reach { orders, legacy, stop }) }
     }
 

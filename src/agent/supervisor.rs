@@ -8,11 +8,10 @@ use tracing::Level;
 
 use super::legacy::Legacy;
 use super::registry::RunnerId;
-use super::runner::{Factory, Runner, Shared};
+use super::runner::{Means, Runner, Shared};
 use crate::clock;
 use crate::health::Record;
 use crate::log::about;
-use crate::net::Target;
 
 /// A runner that panicked comes back after this long.
 pub(super) const RESPAWN_AFTER: Duration = Duration::from_secs(1);
@@ -21,19 +20,11 @@ pub(super) const RESPAWN_AFTER: Duration = Duration::from_secs(1);
 /// place. That one has all to learn but whether the dependency has ever come up: `/health/startup` must not
 /// take back what it said, nor `/health/alb` blame the deployment for what comes later. And what an operator ordered
 /// holds on.
-pub(super) async fn keep_running(
-    id: RunnerId,
-    record: Record,
-    factory: Factory,
-    watched_name: Option<Target>,
-    legacy: Legacy,
-    shared: Shared,
-) {
+pub(super) async fn keep_running(id: RunnerId, record: Record, means: Means, legacy: Legacy, shared: Shared) {
     let policy = Arc::clone(record.policy());
     let mut record = record;
     loop {
-        let (factory, name) = (Arc::clone(&factory), watched_name.clone());
-        let runner = Runner::new(id, record, factory, name, legacy.clone(), shared.clone());
+        let runner = Runner::new(id, record, means.clone(), legacy.clone(), shared.clone());
         // A set ends what is in it when it is dropped: who ends the supervisor ends the runner.
         let mut task = JoinSet::new();
         task.spawn(runner.run());

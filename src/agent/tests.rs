@@ -1,6 +1,7 @@
 //! Runners and registry together, over probes that do what a test wants: a panic or a hang in one touches no
 //! other. Time is tokio's paused clock, so minutes pass at once.
 
+mod diagnosing;
 mod orders;
 
 use std::num::NonZeroU32;
@@ -13,9 +14,10 @@ use futures_util::future::BoxFuture;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
+use super::diagnosing::{Explain, turns};
 use super::legacy::{LOST_AFTER, Legacy, Ordered};
 use super::registry::{Held, Registry, RunnerId, Update};
-use super::runner::{Factory, Shared};
+use super::runner::{Factory, Means, Shared};
 use super::supervisor::keep_running;
 use crate::clock::{self, Clock, Deadline, Heartbeat};
 use crate::health::snapshot::Lifecycle;
@@ -75,6 +77,19 @@ impl Bench {
 
     /// Where the `n`th time that a probe is made panics, in its runner, if `bad_to_make` says so.
     fn start_making(dependencies: Vec<(Policy, Script)>, bad_to_make: fn(usize) -> bool) -> Self {
+        Self::start_with(dependencies, bad_to_make, None)
+    }
+
+    /// Where failures are explained by this.
+    fn start_explaining(dependencies: Vec<(Policy, Script)>, explain: &Explain) -> Self {
+        Self::start_with(dependencies, |_| false, Some(explain))
+    }
+
+    fn start_with(
+        dependencies: Vec<(Policy, Script)>,
+        bad_to_make: fn(usize) -> bool,
+        explain: Option<&Explain>,
+    ) -> Self {
         let clock = Clock::start();
         let started = clock.now();
         let records: Vec<Record> = dependencies
@@ -91,8 +106,13 @@ impl Bench {
         let (legacies, orders): (Vec<Legacy>, Vec<_>) = records.iter().map(|_| Legacy::new()).unzip();
         let stop = CancellationToken::new();
         let names = Settings { nameservers: Vec::new(), packets_per_second: NonZeroU32::MIN };
-        let shared =
-            Shared { clock, updates: updates.clone(), network: Network::new(names), stop: stop.clone() };
+        let shared = Shared {
+            clock,
+            updates: updates.clone(),
+            network: Network::new(names),
+            turns: turns(),
+            stop: stop.clone(),
+        };
         let mut runners = tokio::task::JoinSet::new();
         let mut counts = Vec::new();
         for (index, ((_, script), record)) in dependencies.into_iter().zip(records).enumerate() {
@@ -106,7 +126,13 @@ impl Bench {
             });
             let legacy = legacies[index].clone();
             let id = RunnerId(index as u64);
-            runners.spawn(keep_running(id, record, factory, None, legacy, shared.clone()));
+            runners.spawn(keep_running(
+                id,
+                record,
+                Means { factory, watched_name: None, explain: explain.cloned() },
+                legacy,
+                shared.clone(),
+            ));
         }
         Self { clock, current, counts, legacies, orders, heartbeat, stop, updates, runners }
     }

@@ -204,6 +204,7 @@ fn checking(checking: &Checking) -> Value {
         connect_timeout,
         slow_after,
         certificate_warning,
+        diagnose_on_failure,
         attempts,
         backoff,
         circuit,
@@ -215,6 +216,7 @@ fn checking(checking: &Checking) -> Value {
         "connect_timeout": format_duration(*connect_timeout),
         "slow_after": format_duration(*slow_after),
         "certificate_warning": format_duration(*certificate_warning),
+        "diagnose_on_failure": diagnose_on_failure,
         "retry": {
             "attempts": attempts,
             "initial": format_duration(backoff.initial),

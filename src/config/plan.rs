@@ -198,6 +198,8 @@ plan! {
         policy: Arc<Policy>,
         /// Each connection attempt; at most the check's timeout.
         connect_timeout: Duration,
+        /// Whether the agent looks for why a check of it failed.
+        diagnose_on_failure: bool,
         /// How it is asked; `None` for a disabled one whose target is not known.
         probe: Option<ProbePlan>,
         /// What of its settings was read from secret files, and so must not be shown whatever field it stands in.

@@ -26,7 +26,7 @@ use crate::clock::Deadline;
 use crate::config::Plan;
 use crate::config::plan::{DependencyPlan, ProbePlan, TlsPlan, Verify};
 use crate::health::time::millis;
-use crate::health::{Failure, FailureKind, Outcome};
+use crate::health::{DependencyName, Failure, FailureKind, Outcome};
 use crate::log::about;
 use crate::net::resolve;
 use crate::net::{Dialer, Limits, Network, Target, Tls, Trace, Verification};
@@ -92,6 +92,15 @@ pub fn named_target(plan: &ProbePlan) -> Option<Target> {
         ProbePlan::Dns(_) => return None,
     };
     target.name().is_some().then_some(target)
+}
+
+/// The names of the hosts that these dependencies are at, but for those that must not be shown.
+pub fn named_hosts(plans: &[DependencyPlan]) -> impl Iterator<Item = (DependencyName, String)> {
+    plans.iter().filter_map(|plan| {
+        let target = named_target(plan.probe().as_ref()?)?;
+        let is_secret = plan.from_secret_files().iter().any(|secret| secret.expose().contains(target.host()));
+        (!is_secret).then(|| (plan.policy().name.clone(), target.host().to_owned()))
+    })
 }
 
 fn tls(plan: &TlsPlan) -> Tls {

@@ -73,7 +73,8 @@ impl Inside {
         tokio::spawn(registry.run(|| {}));
         let stop = CancellationToken::new();
         let names = Settings { nameservers: Vec::new(), packets_per_second: NonZeroU32::MIN };
-        let shared = Shared { clock, updates, network: Network::new(names), stop: stop.clone() };
+        let shared =
+            Shared { clock, updates, network: Network::new(names), turns: turns(), stop: stop.clone() };
         let scripts: Scripts = Arc::new(Mutex::new(
             scripts.into_iter().map(|(name, script)| (name.to_owned(), script)).collect(),
         ));
@@ -86,13 +87,14 @@ impl Inside {
             let script = given.lock().unwrap().get(&name).cloned().unwrap_or_else(well);
             let count = counted.lock().unwrap().entry(name.clone()).or_default().clone();
             let bad = Arc::clone(&bad);
-            Arc::new(move || {
+            let factory: Factory = Arc::new(move || {
                 count.made.fetch_add(1, Ordering::SeqCst);
                 let is_bad = bad.lock().unwrap().contains(&name);
                 assert!(!is_bad, "this panic is part of the test");
                 let Counts { asked, closed, .. } = count.clone();
                 Ok(Box::new(Scripted { script: Arc::clone(&script), asked, closed }))
-            })
+            });
+            Means { factory, watched_name: None, explain: None }
         });
         let (give, asked) = Runners::orders();
         let (kept, _) = keeper::keep(None, held.clone());

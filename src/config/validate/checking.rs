@@ -20,6 +20,7 @@ pub(in crate::config) struct Checking {
     pub(in crate::config) connect_timeout: Duration,
     pub(in crate::config) slow_after: Duration,
     pub(in crate::config) certificate_warning: Duration,
+    pub(in crate::config) diagnose_on_failure: bool,
     pub(in crate::config) attempts: NonZeroU32,
     pub(in crate::config) backoff: Backoff,
     pub(in crate::config) circuit: circuit::Settings,
@@ -42,6 +43,7 @@ pub(super) fn checking(raw: RawChecking, base: Option<&Checking>, at: &Cursor<'_
         connect_timeout,
         slow_after,
         certificate_warning,
+        diagnose_on_failure,
         retry,
         circuit,
     } = raw;
@@ -76,6 +78,12 @@ pub(super) fn checking(raw: RawChecking, base: Option<&Checking>, at: &Cursor<'_
             certificate_warning,
             base.map(|b| b.certificate_warning),
             |at, raw| at.duration_within(raw, WARNING_LEAST..=WARNING_MOST),
+        ),
+        diagnose_on_failure: resolve(
+            &at_path(at, "diagnose_on_failure"),
+            diagnose_on_failure,
+            base.map(|b| b.diagnose_on_failure),
+            |_, diagnose| diagnose,
         ),
         attempts: count("retry.attempts", attempts, 10, base.map(|b| b.attempts)),
         backoff: Backoff {
@@ -227,6 +235,10 @@ impl Placeholder for Duration {
 
 impl Placeholder for NonZeroU32 {
     const PLACEHOLDER: Self = NonZeroU32::MIN;
+}
+
+impl Placeholder for bool {
+    const PLACEHOLDER: Self = true;
 }
 
 impl Placeholder for f64 {

@@ -182,6 +182,7 @@ fn resolve(
     let plan = DependencyPlan {
         policy: Arc::new(policy),
         connect_timeout: checking.connect_timeout,
+        diagnose_on_failure: checking.diagnose_on_failure,
         probe: missing.is_empty().then(|| probe.clone()),
         from_secret_files: at.secret_texts(),
     };
