@@ -72,6 +72,8 @@ impl fmt::Display for ConfigError {
         match (self.path.is_empty(), &self.origin) {
             (true, None) => {}
             (true, Some(origin)) => write!(f, ", in {origin}{position}")?,
+            // It has a path for us alone.
+            (false, Some(origin @ Origin::Target)) => write!(f, ", in {origin}")?,
             (false, None) => write!(f, ", at {}", self.path)?,
             (false, Some(origin)) => write!(f, ", at {} ({origin}{position})", self.path)?,
         }

@@ -33,6 +33,7 @@ mod locate;
 mod parse;
 mod raw;
 mod substitute;
+mod target;
 mod tree;
 mod user_info;
 mod validate;
@@ -47,6 +48,26 @@ pub use secret::Secret;
 pub use substitute::Env;
 
 use errors::Errors;
+
+/// The plan of one dependency that is no part of these sources, and is written as `host:port` or as a URL. Everything but
+/// dependencies is as the sources have it.
+///
+/// # Errors
+///
+/// As [`load`].
+pub fn load_target(target: &str, sources: &Sources) -> Result<Plan, ConfigErrors> {
+    let errors = Errors::default();
+    let mut layers = layers::merge(sources, &errors);
+    let files = std::mem::take(&mut layers.files);
+    // What is said of the sources' own dependencies is for whoever loads these.
+    layers.said = env::Said::default();
+    target::lay(&mut layers, target, &errors);
+    if !layers.complete || !errors.is_empty() {
+        return Err(errors.gathered().located(&files));
+    }
+    let plan = validate::validate(layers, &errors);
+    errors.unless_any(plan).map_err(|errors| errors.located(&files))
+}
 
 /// The plan of these sources, or everything that is wrong with them.
 ///

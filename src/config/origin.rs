@@ -16,6 +16,8 @@ pub enum Origin {
     Variable(&'static str),
     /// A flag of the command line.
     Flag(&'static str),
+    /// The target that a command was given in place of a dependency's name.
+    Target,
 }
 
 impl fmt::Display for Origin {
@@ -25,6 +27,7 @@ impl fmt::Display for Origin {
             Self::File(name) => write!(f, "file {name}"),
             Self::Variable(name) => write!(f, "variable {name}"),
             Self::Flag(name) => write!(f, "flag {name}"),
+            Self::Target => f.write_str("the target"),
         }
     }
 }

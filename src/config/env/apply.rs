@@ -8,13 +8,13 @@ use std::num::NonZeroU16;
 
 use url::Url;
 
-use super::urls::{Connection, Unusable, connection};
+use super::urls::{self, Fields, Unusable};
 use super::{Sets, VARIABLES, Variable};
 use crate::config::errors::{ConfigError, Errors};
 use crate::config::host;
 use crate::config::kinds;
 use crate::config::origin::Origin;
-use crate::config::path::{Path, shown_key};
+use crate::config::path::Path;
 use crate::config::substitute::{self, Env};
 use crate::config::tree::{Content, Node};
 use crate::health::Kind;
@@ -132,83 +132,43 @@ impl<'a> Layer<'a> {
     }
 
     fn database_url(&mut self) {
-        const NAME: &str = "DATABASE_URL";
-        let Some(value) = self.value(NAME) else { return };
-        let url = match connection(value) {
-            Ok(url) if ["postgres", "postgresql"].contains(&&*url.scheme) => url,
-            wrong => return self.unusable(NAME, wrong.err().unwrap_or(Unusable::NOT_ONE), DATABASE_URL),
-        };
-        if !self.is("database", Kind::Postgres) {
-            return self.ignored(NAME, "database", Kind::Postgres);
-        }
-        let Connection { host, port, user, password, path, query, .. } = url;
-        let mut parts =
-            vec![("host", host), ("port", port), ("user", user), ("password", password), ("database", path)];
-        for (key, value) in query {
-            match key.as_str() {
-                "sslmode" => parts.push(("sslmode", Some(value))),
-                "sslrootcert" => parts.push(("root_cert", Some(value))),
-                _ => self.unused_parameter(NAME, &key),
-            }
-        }
-        self.set_parts("database", parts, NAME);
-        self.needs_host("database", "DATABASE_HOST", NAME, DATABASE_URL);
+        self.url(
+            "DATABASE_URL",
+            urls::of_postgres,
+            ("database", Kind::Postgres),
+            "DATABASE_HOST",
+            DATABASE_URL,
+        );
     }
 
     fn redis_url(&mut self) {
-        const NAME: &str = "REDIS_URL";
-        let Some(value) = self.value(NAME) else { return };
-        let url = match connection(value) {
+        self.url("REDIS_URL", urls::of_redis, ("redis", Kind::Redis), "REDIS_HOST", REDIS_URL);
+    }
+
+    /// A variable that sets several fields of a dependency. `single` is the one for the host alone.
+    fn url(
+        &mut self,
+        variable: &'static str,
+        read: fn(&str) -> Result<Fields, Unusable>,
+        (dependency, kind): (&str, Kind),
+        single: &str,
+        allowed: &str,
+    ) {
+        let Some(value) = self.value(variable) else { return };
+        let url = match read(value) {
             Ok(url) => url,
-            Err(wrong) => return self.unusable(NAME, wrong, REDIS_URL),
+            Err(wrong) => return self.unusable(variable, wrong, allowed),
         };
-        let tls = match (url.scheme.as_str(), url.driver.as_deref()) {
-            ("redis", None) => false,
-            ("rediss", None) => true,
-            ("redis" | "rediss", Some("sentinel")) => {
-                return self.unusable(NAME, Unusable::SENTINEL, REDIS_URL);
-            }
-            ("unix", None) | ("redis", Some("socket" | "unix")) => {
-                return self.unusable(NAME, Unusable::UNIX, REDIS_URL);
-            }
-            _ => return self.unusable(NAME, Unusable::NOT_ONE, REDIS_URL),
-        };
-        if !self.is("redis", Kind::Redis) {
-            return self.ignored(NAME, "redis", Kind::Redis);
+        if !self.is(dependency, kind) {
+            return self.ignored(variable, dependency, kind);
         }
-        if url.path.is_some_and(|database| database != "0") {
-            let warning = format!("{NAME}: the database in its path is not used; a check needs none");
-            self.said.warnings.push(warning);
+        self.said.warnings.extend(url.unused.iter().map(|unused| format!("{variable}: {unused}")));
+        let has_host = url.has_host();
+        for (field, value) in url.set {
+            self.set(&Path::of(&format!("dependencies.{dependency}.{field}")), value, variable);
         }
-        url.query.iter().for_each(|(key, _)| self.unused_parameter(NAME, key));
-        let parts = vec![
-            ("host", url.host),
-            ("port", url.port),
-            ("username", url.user),
-            ("password", url.password),
-            ("tls.enabled", Some(tls.to_string())),
-        ];
-        self.set_parts("redis", parts, NAME);
-        self.needs_host("redis", "REDIS_HOST", NAME, REDIS_URL);
-    }
-
-    fn unused_parameter(&mut self, variable: &str, key: &str) {
-        let parameter =
-            shown_key(key).map_or_else(|| "a parameter".to_owned(), |key| format!("its parameter `{key}`"));
-        self.said.warnings.push(format!("{variable}: {parameter} is not used"));
-    }
-
-    fn set_parts(&mut self, dependency: &str, parts: Vec<(&str, Option<String>)>, variable: &'static str) {
-        for (field, value) in parts {
-            if let Some(value) = value {
-                self.set(&Path::of(&format!("dependencies.{dependency}.{field}")), value, variable);
-            }
-        }
-    }
-
-    /// A URL without a host is refused where no one else names one either: who sets it wants a check.
-    fn needs_host(&mut self, dependency: &str, single: &str, variable: &'static str, allowed: &str) {
-        let named = self.dependency(dependency, "host").and_then(Node::text).is_some();
+        // Whoever sets it wants a check.
+        let named = has_host || self.dependency(dependency, "host").and_then(Node::text).is_some();
         if !named && self.value(single).is_none() {
             self.unusable(variable, Unusable::NO_HOST, allowed);
         }
@@ -217,6 +177,7 @@ impl<'a> Layer<'a> {
     /// The URL itself is never quoted.
     fn unusable(&mut self, variable: &'static str, Unusable { what, advice }: Unusable, allowed: &str) {
         let origin = Some(Origin::Variable(variable));
+        let advice = advice.unwrap_or("correct the variable, or unset it and set the single ones");
         self.errors.push(ConfigError::new(what).from(origin).allowed(allowed).advice(advice));
     }
 
@@ -279,9 +240,9 @@ impl<'a> Layer<'a> {
 }
 
 /// What is allowed, for errors.
-const DATABASE_URL: &str =
+pub(in crate::config) const DATABASE_URL: &str =
     "`postgresql://user:password@host:5432/database`, special characters percent-encoded";
-const REDIS_URL: &str =
+pub(in crate::config) const REDIS_URL: &str =
     "`redis://user:password@host:6379` or `rediss://…`, special characters percent-encoded";
 
 /// The address of a server's health check: below its path, whatever query stands behind that.

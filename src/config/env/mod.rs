@@ -5,7 +5,8 @@
 mod apply;
 mod urls;
 
-pub(super) use apply::{Said, apply, other_kind};
+pub(super) use apply::{DATABASE_URL, REDIS_URL, Said, apply, other_kind};
+pub(super) use urls::{Fields, Unusable, of_postgres, of_redis};
 
 use crate::health::Kind;
 

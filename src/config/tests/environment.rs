@@ -341,7 +341,7 @@ fn the_rest_sets_its_fields() {
     let defaults = &plan.effective()["defaults"];
     let expected = serde_json::json!({
         "interval": "3s", "startup_interval": "1s", "timeout": "2s", "connect_timeout": "1s", "slow_after": "1s",
-        "certificate_warning": "14d",
+        "certificate_warning": "14d", "diagnose_on_failure": true,
         "retry": {"attempts": 2, "initial": "5ms", "max": "6ms", "multiplier": 2, "jitter": "full"},
         "circuit": {"failure_threshold": 7, "recovery_timeout": "8s", "recovery_timeout_max": null, "success_threshold": 9, "half_open_interval": "2s"},
     });

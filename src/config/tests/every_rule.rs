@@ -1,5 +1,5 @@
 //! Every rule has an invalid configuration that breaks it: each place in `src/config` that makes an error is
-//! reached by one of those that `tests/integration/config_errors.rs` checks word by word.
+//! reached by one of those that `tests/integration/config_errors.rs` checks word by word, or by a target of the command line.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -55,6 +55,13 @@ fn has_a_file_that_breaks_it() {
         );
     }
     load_one("nowhere/missing.yaml".into(), crate::config::Env::new());
+
+    for (target, _) in super::target::WRONG {
+        assert!(
+            crate::config::load_target(target, &Sources::default()).is_err(),
+            "{target} is to be refused"
+        );
+    }
 
     let places = places(Path::new("src/config"));
     let reached = told::places();

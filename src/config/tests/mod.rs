@@ -10,6 +10,7 @@ mod layering;
 mod rules;
 mod schema;
 mod secrets;
+mod target;
 
 use std::path::PathBuf;
 
