@@ -13,7 +13,7 @@ use super::table::{self, Cell};
 use super::{BAD, Exit, FAINT, Format, GOOD, WARN, one_shot, tell, tell_error};
 use crate::clock::{self, Clock};
 use crate::config::plan::DependencyPlan;
-use crate::config::{Overrides, Plan};
+use crate::config::{Overrides, Plan, similar};
 use crate::health::circuit::Permit;
 use crate::health::time::millis;
 use crate::health::{Check, DependencyName, Failure, Impact, Phase, Policy, Record, Snapshot, Status};
@@ -100,11 +100,18 @@ pub(super) fn select<'a>(plan: &'a Plan, names: &[String]) -> Result<Vec<&'a Dep
     let all = plan.dependencies();
     let name = |plan: &DependencyPlan| plan.policy().name.as_str().to_owned();
     if let Some(unknown) = names.iter().find(|wanted| !all.iter().any(|plan| name(plan) == **wanted)) {
-        let known: Vec<String> = all.iter().map(name).collect();
-        tell_error(&format!("error: there is no dependency \"{unknown}\"; there are: {}", known.join(", ")));
+        tell_error(&format!("error: {}", no_such(plan, unknown)));
         return Err(Exit::Unusable);
     }
     Ok(all.iter().filter(|plan| names.is_empty() || names.contains(&name(plan))).collect())
+}
+
+/// That a configuration has no dependency of this name, which ones it has, and which of these may be meant.
+pub(super) fn no_such(plan: &Plan, name: &str) -> String {
+    let known = || plan.dependencies().iter().map(|plan| plan.policy().name.as_str());
+    let meant = similar(name, known()).map(|meant| format!("; did you mean \"{meant}\"?"));
+    let known = known().collect::<Vec<_>>().join(", ");
+    format!("there is no dependency \"{name}\"; there are: {known}{}", meant.unwrap_or_default())
 }
 
 /// Tells those that are disabled, and so cannot be asked to do this with.

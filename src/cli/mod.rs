@@ -4,12 +4,14 @@ mod ask;
 mod check;
 mod circuit;
 mod config;
+mod diagnose;
 mod healthcheck;
 mod logging;
 mod man;
 mod one_shot;
 mod panics;
 mod run;
+mod show;
 mod table;
 mod wait;
 
@@ -24,7 +26,7 @@ use anstyle::{AnsiColor, Style};
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::config::duration::parse_duration;
-use crate::config::{Env, Plan, Sources};
+use crate::config::{Env, Overrides, Plan, Sources};
 
 /// What a command ends with; the numbers are part of the contract.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,6 +91,18 @@ enum Command {
     /// not usable, or a name is unknown or disabled; 128 + n ended by signal n.
     #[command(after_help = "Example:\n  sickbay check database --format json")]
     Check(check::Arguments),
+    /// Find out which hop to a dependency breaks, why, and what to do about it; needs no running agent
+    ///
+    /// Walks the path hop by hop: name, route, connection, TLS, the protocol's first words, log-in, question. Then it says
+    /// what the evidence comes to, how far that can be trusted, and what to do. It connects a few times, to one other port
+    /// of the host, too.
+    ///
+    /// Exit codes: 0 the path works; 1 it does not; 2 the configuration is not usable, or there is no such target, or it
+    /// is disabled; 128 + n ended by signal n.
+    #[command(
+        after_help = "Examples:\n  sickbay diagnose database\n  sickbay diagnose db.internal:5432\n  sickbay diagnose 'postgresql://app@db.internal/shop?sslmode=require'\n  sickbay diagnose --all --format json"
+    )]
+    Diagnose(diagnose::Arguments),
     /// Block until dependencies have succeeded; needs no running agent
     ///
     /// For a container of its own, on which the others depend. A dependency whose fallback succeeds counts as up.
@@ -151,6 +165,9 @@ pub fn main() -> ExitCode {
     let exit = match command {
         Command::Run(arguments) => run::run(arguments, sources),
         Command::Check(arguments) => check::run(&arguments, load, environment.contains_key("SICKBAY_LOG")),
+        Command::Diagnose(arguments) => {
+            diagnose::run(&arguments, &sources(Overrides::default()), environment.contains_key("SICKBAY_LOG"))
+        }
         Command::Healthcheck(arguments) => {
             healthcheck::run(&arguments, &environment, a_file_is_given.then_some(load))
         }

@@ -2,7 +2,6 @@
 //! a container of its own, on which the others depend.
 
 use std::fmt::Write as _;
-use std::io::{IsTerminal, Write as _};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +11,8 @@ use tokio::sync::mpsc;
 
 use super::check::{refuse_disabled, select, told};
 use super::one_shot::{Ended, Visits};
-use super::{Exit, FAINT, GOOD, WARN, duration, one_shot, tell_error};
+use super::show::{Show, shown};
+use super::{Exit, GOOD, WARN, duration, one_shot, tell_error};
 use crate::clock::{self, Clock, Deadline};
 use crate::config::plan::DependencyPlan;
 use crate::config::{Overrides, Plan};
@@ -298,50 +298,4 @@ fn same(before: &Failure, now: &Failure) -> bool {
 
 fn names<'a>(policies: impl Iterator<Item = &'a Policy>) -> String {
     policies.map(|policy| policy.name.as_str()).collect::<Vec<_>>().join(", ")
-}
-
-/// A span for people: tenths below ten seconds.
-fn shown(span: Duration) -> String {
-    if span < Duration::from_secs(10) && span.subsec_nanos() != 0 {
-        format!("{:.1}s", span.as_secs_f64())
-    } else {
-        format!("{}s", span.as_secs())
-    }
-}
-
-/// Standard error: lines that stay, and on a terminal one below them that changes.
-struct Show {
-    terminal: bool,
-    /// Whether the line that changes is there now.
-    live: bool,
-}
-
-impl Show {
-    fn new() -> Self {
-        Self { terminal: std::io::stderr().is_terminal(), live: false }
-    }
-
-    fn line(&mut self, text: &str) {
-        self.clear();
-        tell_error(text);
-    }
-
-    fn live(&mut self, text: &str) {
-        // Of a line that wraps only the end could be removed.
-        const WIDTH: usize = 79;
-        if self.terminal {
-            self.clear();
-            let text: String = text.chars().take(WIDTH).collect();
-            // A terminal that is gone is no reason to end.
-            let _ = write!(anstream::stderr(), "{FAINT}{text}{FAINT:#}");
-            self.live = true;
-        }
-    }
-
-    /// Removes the line that changes.
-    fn clear(&mut self) {
-        if std::mem::take(&mut self.live) {
-            let _ = write!(anstream::stderr(), "\r\x1b[2K");
-        }
-    }
 }

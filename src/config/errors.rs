@@ -226,7 +226,7 @@ fn shortened(text: &str) -> String {
 
 /// `name` of the `known` that may have been meant by `written`. None of ours is longer than the longest word
 /// that is looked at: comparing takes the product of two lengths.
-pub(super) fn similar<'a>(written: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub fn similar<'a>(written: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     const LONGEST: usize = 64;
     if written.len() > LONGEST {
         return None;

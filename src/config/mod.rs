@@ -41,7 +41,7 @@ mod validate;
 #[cfg(test)]
 mod tests;
 
-pub use errors::ConfigErrors;
+pub use errors::{ConfigErrors, similar};
 pub use layers::{Overrides, Sources};
 pub use plan::Plan;
 pub use secret::Secret;
