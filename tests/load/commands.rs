@@ -1,4 +1,5 @@
-//! Whole processes: `sickbay healthcheck` beside curl, and the agent from its start to its first ready answer.
+//! Whole processes: `sickbay healthcheck` beside curl, `sickbay diagnose` beside `sickbay check`, and the agent from its
+//! start to its first ready answer.
 
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -10,6 +11,7 @@ use super::five::Five;
 use super::machine::Cores;
 use super::report::{Row, Target, median, quantile, range};
 use super::support::client;
+use super::support::scratch::Folder;
 use super::tested::{self, Tested};
 
 /// Alternating.
@@ -47,6 +49,37 @@ fn millis_of(mut command: Command) -> f64 {
     let took = watch.elapsed();
     assert!(status.success(), "{command:?}: {status}");
     took.as_secs_f64() * 1000.0
+}
+
+/// Alternating.
+const REPORTS: usize = 15;
+/// How much longer than a check a report on what works may take, in milliseconds.
+const ABOVE_A_CHECK: f64 = 250.0;
+
+/// `sickbay diagnose` of a healthy PostgreSQL over TLS beside `sickbay check` of it, both from fork to exit.
+pub async fn diagnose() -> Vec<Row> {
+    let five = Five::start().await;
+    let folder = Folder::new("diagnose");
+    let files = tested::config_files(&folder, &five.config("10s"));
+    let sickbay = |command: &str| {
+        let mut sickbay = Command::new(tested::binary());
+        sickbay.env_clear().args([command, "orders"]);
+        for file in &files {
+            sickbay.arg("--config").arg(file);
+        }
+        millis_of(sickbay)
+    };
+    let (checks, reports): (Vec<_>, Vec<_>) =
+        (0..REPORTS).map(|_| (sickbay("check"), sickbay("diagnose"))).unzip();
+    let above = median(&reports) - median(&checks);
+    vec![Row {
+        what: "`sickbay diagnose` of a healthy PostgreSQL over TLS, above `sickbay check` of it, median, ms"
+            .into(),
+        ours: format!("{above:.0} ({:.0} and {:.0})", median(&reports), median(&checks)),
+        beside: format!("{ABOVE_A_CHECK} ms"),
+        ratio: above / ABOVE_A_CHECK,
+        target: Target::AtMost(1.0),
+    }]
 }
 
 const STARTS: usize = 10;

@@ -50,7 +50,7 @@ use sickbay::clock::{Clock, Stopwatch};
 use sickbay::config::duration::parse_duration;
 
 /// What is measured, in the order of the table.
-const ROWS: [&str; 10] = [
+const ROWS: [&str; 11] = [
     "ready",
     "crowd",
     "memory",
@@ -61,6 +61,7 @@ const ROWS: [&str; 10] = [
     "publication",
     "healthcheck",
     "start",
+    "diagnose",
 ];
 
 /// How long memory is watched where nothing else is said.
@@ -98,6 +99,7 @@ async fn measure(cores: &Cores, chosen: &[String]) -> Vec<Row> {
             "publication" => bookkeeping::publication(),
             "healthcheck" => commands::healthcheck(cores).await,
             "start" => commands::start(cores).await,
+            "diagnose" => commands::diagnose().await,
             other => panic!("BENCH_ROWS: there is no \"{other}\"; there are: {}", ROWS.join(" ")),
         };
         eprint!("{}", report::table(&measured));

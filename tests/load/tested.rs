@@ -140,7 +140,7 @@ pub fn sickbay(cores: &Cores) -> Command {
 const IN_ONE_FILE: usize = 4000;
 
 /// Writes the configuration, over several files where it is long.
-fn config_files(folder: &Folder, config: &Value) -> Vec<PathBuf> {
+pub fn config_files(folder: &Folder, config: &Value) -> Vec<PathBuf> {
     let dependencies = config["dependencies"].as_array().expect("a list");
     let parts = dependencies.chunks(IN_ONE_FILE).enumerate().map(|(number, part)| {
         let mut config = config.clone();
