@@ -130,6 +130,7 @@ fn diagnosed(arguments: &Arguments, sources: &Sources, log_wanted: bool) -> Resu
             Some((name, found)) => tell(&format!("{:#}", diagnosis_report(found, *name))),
             None => Exit::NotWell,
         },
+        (Format::Table, _) if reports.is_empty() => Exit::Fine,
         (Format::Table, _) => {
             let texts: Vec<String> = reports.iter().map(|(name, found)| text(*name, found)).collect();
             tell(&texts.join("\n\n"))

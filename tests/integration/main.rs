@@ -18,10 +18,12 @@
 mod support;
 
 mod agent;
+mod background_diagnosis;
 mod circuit_command;
 mod circuit_life;
 mod cli;
 mod config_errors;
+mod diagnose_command;
 mod dns;
 mod docs;
 mod endpoints;
