@@ -91,11 +91,11 @@ enum Command {
     /// not usable, or a name is unknown or disabled; 128 + n ended by signal n.
     #[command(after_help = "Example:\n  sickbay check database --format json")]
     Check(check::Arguments),
-    /// Find out which hop to a dependency breaks, why, and what to do about it; needs no running agent
+    /// Tell which hop to a dependency breaks, why, and what to do about it
     ///
-    /// Walks the path hop by hop: name, route, connection, TLS, the protocol's first words, log-in, question. Then it says
-    /// what the evidence comes to, how far that can be trusted, and what to do. It connects a few times, to one other port
-    /// of the host, too.
+    /// Needs no running agent. Walks the path hop by hop: name, route, connection, TLS, the protocol's first words, log-in,
+    /// question. Then it says what the evidence comes to, how far that can be trusted, and what to do. It connects a few
+    /// times, to one other port of the host, too.
     ///
     /// Exit codes: 0 the path works; 1 it does not; 2 the configuration is not usable, or there is no such target, or it
     /// is disabled; 128 + n ended by signal n.

@@ -137,6 +137,8 @@ async fn run_everything(arguments: &[&str], env: &Env, agent: SocketAddr, shown:
         &["circuit", "list", "--address", &address, "--format", "json"],
         &["circuit", "show", "redis-well", "--address", &address],
         &["circuit", "reset", "redis-well", "--address", &address],
+        &["diagnose", "--all", "--timeout", "5s"],
+        &["diagnose", "--all", "--timeout", "5s", "--format", "json"],
         &["wait", "--timeout", "2s", "--on-timeout", "continue"],
         &["completions", "bash"],
         &["man"],
