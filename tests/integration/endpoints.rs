@@ -111,6 +111,8 @@ pub async fn agent_with_every_kind() -> (Agent, impl Sized) {
     for name in ["names", "redis", "refused"] {
         agent.until_dependency(name, |it| it["last_check"].is_object(), "a result").await;
     }
+    let explained = |it: &Value| it["last_failure"]["diagnosis"].is_object();
+    agent.until_dependency("refused", explained, "a diagnosis").await;
     (agent, (database, redis, names, api, config))
 }
 
@@ -201,6 +203,16 @@ async fn detailed_has_the_shape_of_the_contract_field_by_field() {
         "check_id": "string", "at": "time", "phase": "string", "failure_kind": "string", "code": "string?",
         "message": "string", "hint": "string", "attempts": "integer", "duration_ms": "number",
         "phases_ms": {"connect": "number"},
+        "diagnosis": {
+            "target": "string", "ok": "boolean", "dependency": "string", "at": "time", "duration_ms": "number",
+            "check_id": "string",
+            "hops": [{"hop": "string", "ok": "boolean?", "duration_ms": "number?", "evidence": ["string"]}],
+            "failure_kind": "string",
+            "verdict": {
+                "cause": "string", "confidence": "string", "summary": "string", "because": ["string"],
+                "advice": ["string"],
+            },
+        },
     });
     let refused = &detailed["dependencies"]["refused"];
     assert_shape(refused, &dependency(&last_check(&["connect"]), &failed, &null, &json!({})), "refused");
