@@ -42,6 +42,8 @@ pub struct Evidence {
     pub task: Option<Task>,
     /// Whether the time was over before all was seen.
     pub cut_short: bool,
+    /// When it was gathered; without it no days are counted.
+    pub at: Option<WallTime>,
 }
 
 /// What was looked for.
@@ -305,7 +307,14 @@ impl Evidence {
             before: None,
             task: None,
             cut_short: false,
+            at: None,
         }
+    }
+
+    /// Whether a check has gone the whole path. Not so while the evidence is being gathered, or where the time was over
+    /// before a check was made.
+    pub fn works(&self) -> bool {
+        self.attempt.as_ref().is_some_and(|attempt| attempt.result.is_ok())
     }
 
     /// Why the check failed, where it did.

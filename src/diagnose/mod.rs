@@ -3,13 +3,18 @@
 //! A [`Diagnoser`] walks the path to one dependency, hop by hop, and writes what it sees into [`evidence`]. The rules
 //! judge the evidence, one rule a cause, without I/O; [`hops`] tell it as lines.
 
+pub mod addresses;
 pub mod evidence;
 pub mod hops;
 #[cfg_attr(not(test), expect(dead_code, reason = "the Diagnoser does not compose it yet"))]
 mod names;
 #[cfg_attr(not(test), expect(dead_code, reason = "the Diagnoser does not compose it yet"))]
 mod path;
+mod reading;
 pub mod rules;
+#[cfg(test)]
+mod test_support;
+mod text;
 
 use std::sync::Arc;
 
@@ -72,6 +77,7 @@ impl Diagnoser {
     fn report(&self, clock: Clock, check: Option<&Check>, tell: &mut (dyn FnMut(&Hop) + Send)) -> Diagnosis {
         let mut evidence = Evidence::nothing_yet(self.subject.clone());
         evidence.task = self.task.as_deref().cloned();
+        evidence.at = Some(clock.now().wall);
         let (at, hops, verdict) = (clock.now(), hops::hops(&evidence), rules::judge(&evidence));
         hops.iter().for_each(tell);
         Diagnosis {
@@ -79,7 +85,7 @@ impl Diagnoser {
             took: clock.mono().since(at.mono),
             check: check.map(|check| check.id.clone()),
             target: evidence.subject.target.clone(),
-            ok: evidence.failure().is_none(),
+            ok: evidence.works(),
             failure_kind: evidence.failure().map(|failure| failure.kind),
             hops,
             verdict,
