@@ -4,6 +4,7 @@
 //! judge the evidence, one rule a cause, without I/O; [`hops`] tell it as lines.
 
 pub mod addresses;
+mod advice;
 pub mod evidence;
 pub mod hops;
 #[cfg_attr(not(test), expect(dead_code, reason = "the Diagnoser does not compose it yet"))]
