@@ -53,6 +53,8 @@ closed_set! {
         NameWithoutAddress = "name_without_address",
         /// The name is no domain name, or no name server is configured.
         ResolverUnusable = "resolver_unusable",
+        /// Sickbay itself has used up the packets to name servers that it may send.
+        PacketBudget = "packet_budget",
         /// No name server answers.
         ResolverSilent = "resolver_silent",
         /// The name servers refuse to answer (REFUSED), or their port does.

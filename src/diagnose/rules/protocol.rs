@@ -1,0 +1,241 @@
+//! What listens there: another protocol, TLS or none, nobody who speaks, somebody who hangs up.
+
+use super::finding::{Finding, said};
+use crate::diagnose::advice::Advice;
+use crate::diagnose::evidence::{Evidence, Heard, Speaks, TlsWanted, Words};
+use crate::diagnose::hops;
+use crate::health::{Confidence, FailureKind, HopKind, Kind};
+
+/// The lines of what was heard.
+fn heard(words: Option<&Words>) -> Vec<String> {
+    words.map(hops::first_words).into_iter().collect()
+}
+
+/// Another protocol was recognised, or what answers is none of its own.
+pub(super) fn wrong_protocol(evidence: &Evidence) -> Option<Finding> {
+    let wanted = evidence.speaks()?;
+    let failure = evidence.failure()?;
+    if !evidence.ends_within(HopKind::Tls..=HopKind::Query) {
+        return None;
+    }
+    // TLS where none was spoken, and the own protocol without it, have rules of their own.
+    let other = evidence.is().filter(|is| *is != wanted && *is != Speaks::Tls);
+    let foreign = failure.kind == FailureKind::Protocol && failure.code.is_none();
+    let spoken = evidence.is_spoken();
+    if spoken || !(other.is_some() || foreign && evidence.is() != Some(Speaks::Tls)) {
+        return None;
+    }
+    let place = evidence.place();
+    let (confidence, summary) = match other {
+        Some(other) => (Confidence::Certain, format!("{place} speaks {other} and not {wanted}")),
+        None => (Confidence::Likely, format!("what listens at {place} does not speak {wanted}")),
+    };
+    let finding =
+        Finding::new(confidence, summary).because(heard(evidence.words.as_ref())).since(said(failure));
+    let finding = match confidence {
+        Confidence::Certain => finding,
+        _ => finding.or_else(format!("a proxy in front of {wanted} that answers in its own way")),
+    };
+    let usual = usual_port(wanted);
+    let port = match evidence.subject.port == usual {
+        true => String::new(),
+        false => format!("; {wanted} has port {usual} where nothing else was said"),
+    };
+    let step = match other {
+        Some(other) => format!(
+            "correct host or port in the configuration, which says that {wanted} is there and not {other}{port}"
+        ),
+        None => failure.hint.clone(),
+    };
+    Some(finding.step(step).advise(Advice::on(evidence).listening()))
+}
+
+fn usual_port(speaks: Speaks) -> u16 {
+    match speaks {
+        Speaks::Postgres => 5432,
+        Speaks::Redis => 6379,
+        Speaks::Http => 80,
+        Speaks::Tls => 443,
+        Speaks::Ssh => 22,
+        Speaks::Mysql => 3306,
+        Speaks::Smtp => 25,
+    }
+}
+
+/// The server wants TLS, by its own words or by speaking nothing else.
+pub(super) fn tls_required(evidence: &Evidence) -> Option<Finding> {
+    let failure = evidence.failure()?;
+    let place = evidence.place();
+    let only_tls = evidence.is() == Some(Speaks::Tls)
+        && !evidence.wants_tls()
+        && evidence.speaks().is_some_and(|speaks| speaks != Speaks::Tls)
+        && evidence.ends_within(HopKind::Protocol..=HopKind::Query);
+    if failure.kind != FailureKind::TlsRequired && !only_tls {
+        return None;
+    }
+    let summary = format!("{place} takes only TLS, and this connection is made without");
+    let finding = match failure.code.as_deref() {
+        // The same words stand for a server that has no line for this user with TLS either.
+        Some("28000") => Finding::likely(summary)
+            .since(said(failure))
+            .because(heard(evidence.words.as_ref()))
+            .or_else("a pg_hba.conf that has no line for this user with TLS either"),
+        _ => Finding::certain(summary).because(heard(evidence.words.as_ref())).since(said(failure)),
+    };
+    let step = match failure.kind {
+        FailureKind::TlsRequired if failure.hint != FailureKind::TlsRequired.hint() => failure.hint.clone(),
+        _ => turn_tls_on(evidence.subject.kind).to_owned(),
+    };
+    Some(finding.step(step).advise(bundle(evidence)))
+}
+
+fn turn_tls_on(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Postgres => "set DATABASE_SSLMODE to verify-full (`sslmode` in the configuration)",
+        Kind::Redis => {
+            "set REDIS_TLS=true (`tls` in the configuration), or use a rediss:// URL; ElastiCache wants it where encryption in transit is on"
+        }
+        Kind::Http => "use the https URL",
+        Kind::Tcp | Kind::Dns => "turn TLS on for this dependency (`tls: {verify: full}`)",
+    }
+}
+
+/// Where the authorities of AWS' databases are.
+fn bundle(evidence: &Evidence) -> Option<String> {
+    let rds = Advice::on(evidence).endpoint().is_some_and(|endpoint| endpoint.is.is_rds());
+    rds.then(|| {
+        "have RDS' certificate verified by its bundle, global-bundle.pem from truststore.pki.rds.amazonaws.com: DATABASE_SSLROOTCERT is the file's path".to_owned()
+    })
+}
+
+/// The server does not have what is wanted of it.
+pub(super) fn tls_not_spoken(evidence: &Evidence) -> Option<Finding> {
+    let failure = evidence.fails_at(HopKind::Tls).or_else(|| evidence.fails_at(HopKind::Protocol))?;
+    if !matches!(evidence.subject.tls, TlsWanted::Yes { .. }) {
+        return None;
+    }
+    let answered = evidence.tls.as_ref().and_then(|seen| seen.not_spoken.as_deref());
+    let told =
+        failure.message.contains("does not speak TLS") || failure.message.contains("does not offer TLS");
+    if answered.is_none() && !told {
+        return None;
+    }
+    let summary = format!("{} speaks no TLS, and TLS is wanted", evidence.place());
+    let finding = Finding::certain(summary)
+        .because(answered.map(|said| format!("asked for TLS, it answered {said}")))
+        .because(heard(evidence.words.as_ref()))
+        .told_by(failure)
+        .step("compare the port: where a server has TLS on a port of its own, this is the other one");
+    Some(finding)
+}
+
+/// Both speak TLS and have no version in common.
+pub(super) fn tls_version(evidence: &Evidence) -> Option<Finding> {
+    let failure = evidence.fails_at(HopKind::Tls)?;
+    let seen = evidence.tls.as_ref();
+    let old = seen.and_then(|seen| seen.only_speaks.as_deref());
+    let version = ["protocol version", "unsupported protocol", "no protocols available", "no shared cipher"];
+    let told = version.iter().any(|text| failure.message.contains(text));
+    let agreed = seen.is_some_and(|seen| matches!(seen.version, Some(Ok(_))));
+    if agreed || (old.is_none() && !told) {
+        return None;
+    }
+    let place = evidence.place();
+    let finding = match old {
+        Some(old) => {
+            Finding::certain(format!("{place} speaks {old} and nothing newer, which is not allowed here"))
+        }
+        None => {
+            Finding::likely(format!("{place} and this program have no version or cipher of TLS in common"))
+                .or_else("a proxy in between that does not let the handshake through")
+        }
+    };
+    let finding = finding.since(said(failure)).step(
+        "have the server speak TLS 1.2 or 1.3 (PostgreSQL `ssl_min_protocol_version`, Redis `tls-protocols`): older ones are broken",
+    );
+    Some(finding.step(Advice::on(evidence).show_certificate()))
+}
+
+/// A handshake that fails, and not by a certificate: the words are all there is.
+pub(super) fn tls_fails(evidence: &Evidence) -> Option<Finding> {
+    let failure = evidence.fails_at(HopKind::Tls)?;
+    let place = evidence.place();
+    let seen = evidence.tls.as_ref();
+    let by_now = seen.and_then(|seen| seen.version.as_ref()).and_then(|version| version.as_ref().ok());
+    let refused = failure.kind == FailureKind::TlsCertificate;
+    let summary = match (by_now, refused) {
+        (_, true) => format!("the certificate of {place} is not accepted"),
+        (Some(version), false) => format!(
+            "the TLS handshake with {place} failed at the check; one that verifies nothing comes to {version}"
+        ),
+        (None, false) => format!("the TLS handshake with {place} fails"),
+    };
+    let why = seen.and_then(|seen| seen.version.as_ref()).and_then(|version| version.as_ref().err());
+    let problems = seen.into_iter().flat_map(|seen| {
+        seen.problems.iter().map(|one| hops::problem(one, seen, evidence.at)).collect::<Vec<_>>()
+    });
+    let finding = match refused {
+        true => Finding::likely(summary),
+        false => Finding::unclear(summary),
+    };
+    let finding = finding
+        .told_by(failure)
+        .because(problems)
+        .because(why.map(|why| format!("a second handshake, which verifies nothing: {why}")))
+        .because(heard(evidence.words.as_ref()))
+        .step(Advice::on(evidence).show_certificate());
+    Some(finding)
+}
+
+/// Connections are taken, and nobody says a word: not to us, not in any other protocol.
+pub(super) fn mute(evidence: &Evidence) -> Option<Finding> {
+    let failure = evidence.fails_by(FailureKind::Timeout)?;
+    if !evidence.ends_within(HopKind::Tls..=HopKind::Query) {
+        return None;
+    }
+    let words = evidence.words.as_ref();
+    let silent = |words: &Words| {
+        words.heard == Heard::Nothing && words.others.iter().all(|(_, heard)| *heard == Heard::Nothing)
+    };
+    let place = evidence.place();
+    let advice = Advice::on(evidence);
+    let finding = match words {
+        Some(words) if silent(words) => {
+            Finding::likely(format!("{place} takes connections and then says nothing"))
+                .because(heard(Some(words)))
+        }
+        Some(_) => Finding::unclear(format!("{place} said nothing at the check")).because(heard(words)),
+        None => Finding::unclear(format!("{place} takes connections, and said nothing at the check")),
+    };
+    // A kernel takes connections for its process, until the process has not taken so many.
+    let finding = finding
+        .on_silence()
+        .since(said(failure))
+        .or_else("a forwarder (a load balancer, docker-proxy, a service mesh) that takes connections for a server that is not there; or a server of another protocol that waits for more")
+        .step("see whether the process hangs: the kernel takes connections in its name. Its CPU, its log, its locks tell")
+        .advise(advice.accept_queue())
+        .advise(advice.state());
+    Some(finding)
+}
+
+/// Connections are taken and then ended, without a word of why.
+pub(super) fn cut(evidence: &Evidence) -> Option<Finding> {
+    let failure = evidence.fails_by(FailureKind::ConnectReset)?;
+    let words = evidence.words.as_ref();
+    let again = words.is_some_and(|words| matches!(words.heard, Heard::Cut | Heard::Closed));
+    let place = evidence.place();
+    let answers_now = evidence.is_spoken();
+    let finding = match (again, answers_now) {
+        (true, _) => Finding::likely(format!("{place} takes connections and cuts them")),
+        (false, true) => Finding::unclear(format!(
+            "the connection to {place} was cut at the check, and by now it answers: it was restarted, or ended this one connection"
+        )),
+        (false, false) => Finding::unclear(format!("the connection to {place} was cut")),
+    };
+    let finding = finding
+        .because(heard(words))
+        .told_by(failure)
+        .or_else("a load balancer without a healthy target, a limit of connections, an idle limit on the way, or a server that takes only TLS")
+        .advise(Advice::on(evidence).state());
+    Some(finding)
+}
