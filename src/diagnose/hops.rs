@@ -14,7 +14,7 @@ use crate::health::{Failure, Hop, HopKind, Kind};
 
 pub(super) use connect::{contrast, tries};
 pub(super) use names::{by_server, says};
-pub(super) use session::{certificate, first_words, problem, segments};
+pub(super) use session::{certificate, first_words, problem, quoted, segments};
 
 /// What was seen at one hop.
 #[derive(Debug, Default)]
@@ -48,9 +48,19 @@ pub fn hops(evidence: &Evidence) -> Vec<Hop> {
             seen.lines
                 .extend(evidence.small_segments.as_ref().filter(|_| kind >= HopKind::Tls).map(segments));
         }
-        Hop { kind, ok, took: seen.took, evidence: seen.lines }
+        let of_failure = || {
+            let phase = evidence.failure().filter(|_| broken == Some(kind))?.phase;
+            evidence.attempt.as_ref()?.phases.get(phase)
+        };
+        let took = ok.and_then(|_| seen.took.or_else(of_failure));
+        Hop { kind, ok, took, evidence: seen.lines }
     };
-    let has = |kind: &HopKind| has(evidence, *kind) || broken == Some(*kind);
+    // PostgreSQL is asked for TLS in its own protocol: where that is not answered, there is no TLS to speak of.
+    let before_tls = evidence.subject.kind == Kind::Postgres && broken == Some(HopKind::Protocol);
+    let has = |kind: &HopKind| match *kind {
+        HopKind::Tls if before_tls => false,
+        kind => has(evidence, kind) || broken == Some(kind),
+    };
     HopKind::ALL.iter().copied().filter(has).map(hop).collect()
 }
 

@@ -103,7 +103,9 @@ pub(in crate::diagnose) fn by_server(names: &Names) -> Vec<String> {
                 _ => Vec::new(),
             }
         }
-        [only] if names.agree() => vec![format!("by {} ({})", name(only), time(only))],
+        [only] if names.agree() => {
+            vec![format!("{}, asked alone, says the same ({})", name(only), time(only))]
+        }
         several if names.agree() => {
             let servers: Vec<String> = several.iter().map(name).collect();
             let times: Vec<String> = several.iter().map(time).collect();

@@ -18,7 +18,7 @@ pub(super) fn tls(evidence: &Evidence) -> Seen {
     let if_offered = evidence.subject.tls == TlsWanted::IfOffered;
     if let Some(said) = &seen.not_spoken {
         let goes_on = if if_offered { ", so none is spoken" } else { "" };
-        lines.push(format!("the server speaks no TLS here: it answered {said}{goes_on}"));
+        lines.push(format!("the server speaks no TLS here: it answered {}{goes_on}", quoted(said)));
     }
     lines.extend(session(seen, evidence.at));
     lines.extend(
@@ -42,6 +42,14 @@ pub(super) fn tls(evidence: &Evidence) -> Seen {
         (None, None) => None,
     };
     Seen { ok, took: Some(seen.took), lines }
+}
+
+/// What was said in place of an answer, as far as its first line goes.
+pub(in crate::diagnose) fn quoted(said: &str) -> String {
+    let line = said.split(['\r', '\n']).next().unwrap_or_default();
+    // Control characters may have been made printable before.
+    let line = line.split("\\r").next().unwrap_or_default().split("\\n").next().unwrap_or_default();
+    format!("\"{}\"", line.trim_matches('"'))
 }
 
 /// `TLSv1.3; certificate of CN=db, by CN=ca, for db.internal, ends 2027-01-01 (in 38 days)`

@@ -9,7 +9,7 @@ use crate::diagnose::evidence::{Evidence, Path, Try};
 use crate::diagnose::hops;
 use crate::diagnose::reading::Ending;
 use crate::diagnose::text;
-use crate::health::{Confidence, FailureKind, HopKind};
+use crate::health::{Confidence, FailureKind, HopKind, Phase};
 
 /// A connection that took longer, where another one was quick, had its first packet repeated: the kernel does so after a
 /// second.
@@ -43,6 +43,12 @@ fn evidence_of(evidence: &Evidence, path: &Path) -> Vec<String> {
     let others = evidence.paths.iter().filter(|other| other.address != path.address).take(3);
     lines.extend(others.map(hops::tries));
     lines
+}
+
+/// What the check said, where the tries do not say the same.
+fn unseen(evidence: &Evidence) -> Option<String> {
+    let seen = blocked(evidence).is_some();
+    evidence.failure().filter(|failure| !(seen && failure.phase <= Phase::Connect)).map(said)
 }
 
 /// That it can be taken by now, where it can.
@@ -80,7 +86,7 @@ pub(super) fn no_route(evidence: &Evidence) -> Option<Finding> {
     };
     let finding = Finding::certain(summary)
         .because(source)
-        .because(evidence.failure().map(said))
+        .because(unseen(evidence))
         .because(evidence_of(evidence, path))
         .advise(v6)
         .step(local)
@@ -115,7 +121,7 @@ pub(super) fn one_address_dead(evidence: &Evidence) -> Option<Finding> {
         .on_silence()
         .because(dead.iter().take(3).map(|path| hops::tries(path)))
         .because(alive.iter().take(3).map(|path| hops::tries(path)))
-        .because(evidence.failure().map(said))
+        .because(unseen(evidence))
         .step(format!(
             "find out what should be at {}; take it out of the name's record where nothing should",
             text::first(&addresses, 3)
@@ -167,7 +173,7 @@ pub(super) fn packet_loss(evidence: &Evidence) -> Option<Finding> {
     let confidence = if lost { Confidence::Likely } else { Confidence::Unclear };
     let finding = Finding::new(confidence, summary)
         .because(evidence_of(evidence, path))
-        .because(evidence.failure().map(said))
+        .because(unseen(evidence))
         .or_else("a server whose queue of new connections is full at times, which drops them in the same way")
         .advise(Advice::on(evidence).accept_queue())
         .step("see whether other targets lose packets, too: `sickbay diagnose --all`; then it is this host's own network, or its limits (on AWS `bw_in_allowance_exceeded`, `conntrack_allowance_exceeded` in `ethtool -S`)")
@@ -261,7 +267,7 @@ pub(super) fn refused(evidence: &Evidence) -> Option<Finding> {
         .because(let_through)
         .because(contrast.map(hops::contrast))
         .because(passed)
-        .because(evidence.failure().map(said))
+        .because(unseen(evidence))
         .because(not_ours)
         .or_else(other)
         .advise(advice.listening())
@@ -387,7 +393,7 @@ pub(super) fn host_dropped(evidence: &Evidence) -> Option<Finding> {
     let finding = finding
         .on_silence()
         .because(path.into_iter().flat_map(|path| evidence_of(evidence, path)))
-        .because(evidence.failure().map(said))
+        .because(unseen(evidence))
         .because(group)
         .or_else("a host that is down, or an address that is nobody's any more")
         .advise(advice.let_the_port_in())

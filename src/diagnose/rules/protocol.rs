@@ -117,12 +117,16 @@ pub(super) fn tls_not_spoken(evidence: &Evidence) -> Option<Finding> {
     let answered = evidence.tls.as_ref().and_then(|seen| seen.not_spoken.as_deref());
     let told =
         failure.message.contains("does not speak TLS") || failure.message.contains("does not offer TLS");
-    if answered.is_none() && !told {
+    // A hello without an answer, and the same port answers in clear text.
+    let plain = evidence.words.as_ref().filter(|words| words.asked == Some(Speaks::Tls)).and(evidence.is());
+    let plain = plain.filter(|is| *is != Speaks::Tls && Some(*is) == evidence.speaks());
+    if answered.is_none() && plain.is_none() && !told {
         return None;
     }
     let summary = format!("{} speaks no TLS, and TLS is wanted", evidence.place());
     let finding = Finding::certain(summary)
-        .because(answered.map(|said| format!("asked for TLS, it answered {said}")))
+        .because(answered.map(|said| format!("asked for TLS, it answered {}", hops::quoted(said))))
+        .because(plain.map(|is| format!("in clear text it speaks {is}")))
         .because(heard(evidence.words.as_ref()))
         .told_by(failure)
         .step("compare the port: where a server has TLS on a port of its own, this is the other one");

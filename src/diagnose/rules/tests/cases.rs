@@ -151,7 +151,7 @@ fn names() -> Vec<Case> {
             silent,
             (ResolverSilent, Certain),
             "no name server answers: 10.0.0.2 and 10.0.0.3",
-            "security group's outbound rule for port 53",
+            "check the VPC's DNS settings",
         ),
         case(
             "servers that do not answer, in a VPC",
@@ -829,6 +829,19 @@ fn sessions() -> Vec<Case> {
             not_spoken,
             (TlsNotSpoken, Certain),
             "10.0.3.7:5432 speaks no TLS, and TLS is wanted",
+            "compare the port",
+        ),
+        case(
+            "TLS wanted of a port that stays silent to it, and speaks in clear text",
+            {
+                let silence =
+                    failure(Phase::Tls, Kind::Timeout, "connected, then no answer to the TLS handshake");
+                let mut evidence = wanting(failing(redis(), silence));
+                evidence.words = Some(nothing(Speaks::Tls, Some(Speaks::Redis)));
+                evidence
+            },
+            (TlsNotSpoken, Certain),
+            "10.0.3.9:6379 speaks no TLS, and TLS is wanted",
             "compare the port",
         ),
         case(
