@@ -10,11 +10,12 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use crate::config::plan::{Nameserver, RecordType, Role, Verify};
-use crate::health::{Details, Failure, Kind, PhaseTimes, Task, WallTime, closed_set};
+use crate::health::{Details, Failure, Kind, PhaseTimes, Task, closed_set};
 pub use crate::net::attempt::{Try, TryEnd};
 pub use crate::net::icmp::Icmp;
 pub use crate::net::resolve::ResolverSeen;
 pub use crate::net::route::{Neighbour, Route, RouteEntry};
+pub use crate::net::tls::{CertificateProblem, CertificateSeen, TlsSeen};
 
 /// All that is known of one path.
 #[derive(Debug, Clone)]
@@ -177,59 +178,6 @@ pub struct Path {
     pub tries: Vec<Try>,
     /// One to another port of the same host, on which nobody is likely to listen.
     pub contrast: Option<Try>,
-}
-
-/// What was seen of TLS, with nothing verified; and what a verification would say.
-#[derive(Debug, Clone, Default)]
-pub struct TlsSeen {
-    /// The version agreed on: `TLSv1.3`; what went wrong otherwise.
-    pub version: Option<Result<String, String>>,
-    /// How long the handshake took.
-    pub took: Duration,
-    /// Whether the server said before that it has no TLS (PostgreSQL's `N`), or answered with something else.
-    pub not_spoken: Option<String>,
-    /// An older version that the server does speak, where no newer one was agreed on.
-    pub only_speaks: Option<String>,
-    /// Whether the server asked for a certificate of ours.
-    pub wants_client_certificate: bool,
-    /// The certificates that the server sent, its own first.
-    pub chain: Vec<CertificateSeen>,
-    /// All that is wrong with them, by what the configuration verifies; empty where nothing is, or nothing is verified.
-    pub problems: Vec<CertificateProblem>,
-}
-
-/// One certificate.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CertificateSeen {
-    /// Whose.
-    pub subject: String,
-    /// By whom.
-    pub issuer: String,
-    /// The names and addresses that it is for.
-    pub names: Vec<String>,
-    /// From when on.
-    pub begins_at: Option<WallTime>,
-    /// Until when; `None` for one that never ends.
-    pub ends_at: Option<WallTime>,
-}
-
-/// What is wrong with a chain.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum CertificateProblem {
-    /// The certificate at this place of the chain has ended (0 is the server's own).
-    Expired(usize),
-    /// …begins later.
-    NotYetValid(usize),
-    /// The server's own is for other names.
-    OtherName,
-    /// It signed itself, and is not among the authorities.
-    SelfSigned,
-    /// Nobody who is trusted here signed it.
-    UnknownAuthority,
-    /// The file of the authorities cannot be used, for this reason.
-    AuthoritiesUnusable(String),
-    /// Something else, in OpenSSL's words.
-    Other(String),
 }
 
 /// A first exchange without credentials.

@@ -124,6 +124,7 @@ mod tests {
 
     use super::*;
     use crate::clock::Deadline;
+    use crate::net::Limits;
 
     fn soon() -> Deadline {
         Deadline::after(Duration::from_secs(10))
@@ -148,7 +149,8 @@ mod tests {
         assert_eq!(made.end, TryEnd::Failed { errno: "ECONNREFUSED".into(), icmp: None });
         let mut tried = None;
         let span = Duration::from_secs(10);
-        let check = super::super::connect::connect(&[address], span, span, soon(), &mut tried).await;
+        let limits = Limits { connect_timeout: span, user_timeout: span, segment: None };
+        let check = super::super::connect::connect(&[address], limits, soon(), &mut tried).await;
         let (ours, checks) = (made.failure().unwrap(), check.unwrap_err());
         assert_eq!(checks.message, format!("{address}: {}", ours.message));
         assert_eq!(Failure { message: ours.message.clone(), ..checks }, ours);

@@ -8,7 +8,7 @@ use std::time::Duration;
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 use tokio::net::{TcpSocket, TcpStream};
 
-use super::openssl;
+use super::{Limits, openssl};
 use crate::clock::{Deadline, Stopwatch};
 use crate::health::{Failure, FailureKind, Phase};
 
@@ -25,8 +25,7 @@ const TRIED_MAX: usize = 16;
 /// Connects to the first address that answers. `tried` is the address last tried.
 pub async fn connect(
     addresses: &[SocketAddr],
-    connect_timeout: Duration,
-    user_timeout: Duration,
+    limits: Limits,
     deadline: Deadline,
     tried: &mut Option<SocketAddr>,
 ) -> Result<TcpStream, Failure> {
@@ -34,8 +33,8 @@ pub async fn connect(
     for address in addresses.iter().take(TRIED_MAX) {
         *tried = Some(*address);
         let watch = Stopwatch::start();
-        let each = deadline.within(connect_timeout);
-        let failure = match tokio::time::timeout_at(each.instant(), one(*address, user_timeout)).await {
+        let each = deadline.within(limits.connect_timeout);
+        let failure = match tokio::time::timeout_at(each.instant(), one(*address, limits)).await {
             Ok(Ok(stream)) => return Ok(stream),
             Ok(Err(error)) => failure(Phase::Connect, &error),
             Err(_) => unanswered(watch.elapsed()),
@@ -54,7 +53,7 @@ pub(super) fn unanswered(waited: Duration) -> Failure {
     Failure::new(Phase::Connect, FailureKind::ConnectTimeout, message)
 }
 
-async fn one(address: SocketAddr, user_timeout: Duration) -> io::Result<TcpStream> {
+async fn one(address: SocketAddr, limits: Limits) -> io::Result<TcpStream> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_nonblocking(true)?;
     socket.set_tcp_nodelay(true)?;
@@ -62,7 +61,11 @@ async fn one(address: SocketAddr, user_timeout: Duration) -> io::Result<TcpStrea
     socket.set_tcp_keepalive(&keepalive.with_retries(KEEPALIVE_PROBES))?;
     // What was sent and is not acknowledged for this long ends the connection: without it, a peer that
     // vanished holds a pooled connection for the kernel's quarter of an hour.
-    socket.set_tcp_user_timeout(Some(user_timeout))?;
+    socket.set_tcp_user_timeout(Some(limits.user_timeout))?;
+    if let Some(segment) = limits.segment {
+        // Also announced to the peer, so that its segments are no larger.
+        socket.set_tcp_mss(segment.into())?;
+    }
     TcpSocket::from_std_stream(socket.into()).connect(address).await
 }
 

@@ -41,13 +41,15 @@ impl Target {
     }
 }
 
-/// How long things may take on the way.
+/// How long things may take on the way, and how large they may be.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
     /// Each connection attempt.
     pub connect_timeout: Duration,
     /// Data that was sent may stay unacknowledged for this long (`TCP_USER_TIMEOUT`).
     pub user_timeout: Duration,
+    /// The largest segment that either side sends, in bytes; `None`: what the way to the peer allows.
+    pub segment: Option<u16>,
 }
 
 /// A connection that was made.
@@ -100,8 +102,7 @@ impl Dialer {
         let addresses: Vec<SocketAddr> =
             addresses.into_iter().map(|address| SocketAddr::new(address, target.port)).collect();
         let mut tried = None;
-        let Limits { connect_timeout, user_timeout } = self.limits;
-        let attempt = connect::connect(&addresses, connect_timeout, user_timeout, deadline, &mut tried);
+        let attempt = connect::connect(&addresses, self.limits, deadline, &mut tried);
         let result = trace.phase(Phase::Connect, deadline, attempt).await;
         trace.address = tried;
         let stream = result?;
@@ -109,6 +110,11 @@ impl Dialer {
         let left_behind = tried.and_then(|reached| self.followed.reached(reached));
         trace.left_behind = left_behind.or(trace.left_behind.take());
         Ok(stream)
+    }
+
+    /// What all dialers share.
+    pub(super) fn network(&self) -> &Network {
+        &self.network
     }
 
     /// Makes a TLS session on a connection.

@@ -27,3 +27,11 @@ pub use network::Network;
 pub use stream::Stream;
 pub use tls::{Tls, Verification};
 pub use trace::Trace;
+
+/// What a peer sent, as it can be shown in a message: short, printable, on one line.
+pub fn shown(bytes: &[u8]) -> String {
+    const SHOWN: usize = 60;
+    let text: String =
+        bytes.iter().take(SHOWN).flat_map(|byte| byte.escape_ascii()).map(char::from).collect();
+    if bytes.len() > SHOWN { format!("{text}…") } else { text }
+}

@@ -1,5 +1,5 @@
 //! A stream that somebody listens to: what passes is heard on its way, by who needs to know more than the
-//! library that reads it will tell.
+//! library that speaks over it will tell.
 
 use std::io;
 use std::pin::Pin;
@@ -7,7 +7,7 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// Listens to what a stream receives.
+/// Listens to what a stream receives, and what it sends.
 pub trait Tap: Unpin {
     /// Whether it is to hear, too, what was received and not read when writing fails: who cuts a connection may have
     /// said why before. The reader of the stream, who does not get it any more, has to be one that gives up then.
@@ -15,6 +15,9 @@ pub trait Tap: Unpin {
 
     /// These bytes were received. An error takes their place, and so ends the connection.
     fn hear(&mut self, bytes: &[u8]) -> io::Result<()>;
+
+    /// These bytes were sent.
+    fn sent(&mut self, _bytes: &[u8]) {}
 
     /// The peer has ended the connection, and nothing more will be received.
     fn closed(&mut self) {}
@@ -78,7 +81,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin, T: Tap> AsyncWrite for Tapped<S, T> {
         let error = match this.cut.take() {
             Some(error) => error,
             None => match ready!(Pin::new(&mut this.stream).poll_write(cx, data)) {
-                Ok(written) => return Poll::Ready(Ok(written)),
+                Ok(written) => {
+                    this.tap.sent(&data[..written]);
+                    return Poll::Ready(Ok(written));
+                }
                 Err(error) => error,
             },
         };

@@ -1,6 +1,8 @@
 //! A socket becomes a TLS session, by native-tls.
 
 mod connectors;
+pub mod inspect;
+mod seen;
 
 use std::io;
 use std::path::PathBuf;
@@ -14,6 +16,7 @@ use super::tap::Tapped;
 use super::{connect, openssl};
 use crate::health::{Failure, FailureKind, Phase, TlsDetails, WallTime};
 pub use connectors::Connectors;
+pub use seen::{CertificateProblem, CertificateSeen, TlsSeen};
 
 /// What of the peer's certificate is verified.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -122,9 +125,13 @@ impl Tls {
 /// Of the chain this is the server's own alone: native-tls shows no other. One above it that has ended fails the
 /// handshake, where the chain is verified.
 fn expiry(der: &[u8]) -> Option<WallTime> {
+    let (_, certificate) = X509Certificate::from_der(der).ok()?;
+    ends_at(&certificate)
+}
+
+fn ends_at(certificate: &X509Certificate<'_>) -> Option<WallTime> {
     /// 9999-12-31T23:59:59Z, which stands for no end (RFC 5280, 4.1.2.5).
     const NEVER: i64 = 253_402_300_799;
-    let (_, certificate) = X509Certificate::from_der(der).ok()?;
     let end = certificate.validity().not_after.timestamp();
-    (end != NEVER).then(|| WallTime::from_unix_millis(end.saturating_mul(1000)))
+    (end != NEVER).then(|| seen::seconds(end))
 }

@@ -29,7 +29,7 @@ use crate::health::time::millis;
 use crate::health::{DependencyName, Failure, FailureKind, Outcome};
 use crate::log::about;
 use crate::net::resolve;
-use crate::net::{Dialer, Limits, Network, Target, Tls, Trace, Verification};
+use crate::net::{Dialer, Limits, Network, Target, Tls, Trace, Verification, shown};
 pub use dns::as_asked;
 use password::Password;
 
@@ -64,8 +64,17 @@ pub fn network(plan: &Plan) -> Network {
 
 /// The probe of a dependency; `None` for one that is disabled and has no target.
 pub fn build(plan: &DependencyPlan, network: &Network) -> Result<Option<Box<dyn Probe>>, Failure> {
+    build_with(plan, network, None)
+}
+
+/// The same, with segments of TCP that are no larger than this, in bytes.
+pub fn build_with(
+    plan: &DependencyPlan,
+    network: &Network,
+    segment: Option<u16>,
+) -> Result<Option<Box<dyn Probe>>, Failure> {
     let Some(probe) = plan.probe() else { return Ok(None) };
-    let limits = Limits { connect_timeout: *plan.connect_timeout(), user_timeout: plan.policy().timeout };
+    let limits = limits(plan, segment);
     let dialer = Dialer::new(network.clone(), limits);
     let patience = limits.connect_timeout;
     log_parameters(plan, probe);
@@ -80,6 +89,11 @@ pub fn build(plan: &DependencyPlan, network: &Network) -> Result<Option<Box<dyn 
         ProbePlan::Http(plan) => Box::new(http::Http::new(plan.clone(), dialer)),
     };
     Ok(Some(Box::new(redact::Discreet::new(asks, probe, plan.from_secret_files(), password))))
+}
+
+/// How long the connections of a dependency may take, and how large their segments may be.
+pub fn limits(plan: &DependencyPlan, segment: Option<u16>) -> Limits {
+    Limits { connect_timeout: *plan.connect_timeout(), user_timeout: plan.policy().timeout, segment }
 }
 
 /// The target whose addresses tell of a failover; `None` where there is no name in it.
@@ -167,12 +181,4 @@ fn cut_before_an_answer(failure: Failure, over_tls: bool) -> Failure {
         ),
         _ => failure,
     }
-}
-
-/// What a peer sent, as it can be shown in a message: short, printable, on one line.
-fn shown(bytes: &[u8]) -> String {
-    const SHOWN: usize = 60;
-    let text: String =
-        bytes.iter().take(SHOWN).flat_map(|byte| byte.escape_ascii()).map(char::from).collect();
-    if bytes.len() > SHOWN { format!("{text}…") } else { text }
 }

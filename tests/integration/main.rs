@@ -33,6 +33,7 @@ mod history;
 mod http_2;
 mod http_probe;
 mod imports;
+mod inspection;
 mod names;
 mod openapi;
 mod orders;

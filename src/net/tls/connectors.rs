@@ -57,22 +57,24 @@ impl Connectors {
         tls: &Tls,
         read: fn(&Path) -> Result<String, String>,
     ) -> Result<Connector, Failure> {
-        let slot = Arc::clone(self.slots().entry(tls.clone()).or_default());
+        let slot = self.slot(tls);
         let load = || async {
-            let own = match tls.root_cert.clone() {
-                Some(path) => {
-                    let alone = Arc::clone(&slot.reading).lock_owned().await;
-                    let read = move || read(&path).map_err(|why| unusable(&path, &format!("it {why}")));
-                    Some(aside(move || (read(), alone).0).await?)
-                }
-                None => None,
-            };
+            let own = slot.read(tls, read).await?;
             // Some milliseconds, and not aside: there glibc has a heap for each thread, and what parsing leaves free in
             // that, nobody could use.
             let connector = build(tls, own.as_deref())?;
             Ok(Loaded { connector, since: Stopwatch::start() })
         };
         slot.loaded.get_or_try_init(load).await.map(|loaded| loaded.connector.clone())
+    }
+
+    /// What the file of authorities holds by now, where these settings name one.
+    pub(super) async fn authorities(&self, tls: &Tls) -> Result<Option<String>, Failure> {
+        self.slot(tls).read(tls, |path| read_text(path, AUTHORITIES_MAX)).await
+    }
+
+    fn slot(&self, tls: &Tls) -> Arc<Slot> {
+        Arc::clone(self.slots().entry(tls.clone()).or_default())
     }
 
     /// A peer's certificate was not accepted by these settings: the next who asks has the authorities read
@@ -88,6 +90,19 @@ impl Connectors {
     /// Held for no await.
     fn slots(&self) -> MutexGuard<'_, HashMap<Tls, Arc<Slot>>> {
         self.0.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Slot {
+    async fn read(
+        &self,
+        tls: &Tls,
+        read: fn(&Path) -> Result<String, String>,
+    ) -> Result<Option<String>, Failure> {
+        let Some(path) = tls.root_cert.clone() else { return Ok(None) };
+        let alone = Arc::clone(&self.reading).lock_owned().await;
+        let read = move || read(&path).map_err(|why| unusable(&path, &format!("it {why}")));
+        aside(move || (read(), alone).0).await.map(Some)
     }
 }
 
@@ -127,7 +142,7 @@ fn authorities(pem: &str) -> Result<Vec<Certificate>, String> {
     if certificates.is_empty() { Err("it holds no certificate".to_owned()) } else { Ok(certificates) }
 }
 
-fn unusable(path: &Path, why: &str) -> Failure {
+pub(super) fn unusable(path: &Path, why: &str) -> Failure {
     let message = format!("the CA file {} cannot be used: {why}", path.display());
     Failure::new(Phase::Tls, FailureKind::TlsCertificate, message)
         .with_hint("check that the file is in the image or mounted, readable, and holds PEM certificates")
