@@ -32,6 +32,7 @@ use crate::net::resolve;
 use crate::net::{Dialer, Limits, Network, Target, Tls, Trace, Verification, shown};
 pub use dns::as_asked;
 use password::Password;
+pub use redact::Discretion;
 
 /// Asks one dependency.
 pub trait Probe: Send {

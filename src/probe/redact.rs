@@ -1,7 +1,7 @@
 //! Keeps secrets out of what is told of a check.
 //!
 //! Peers repeat what they were sent: the headers of a request, the bytes of an echo. Whatever a probe tells of
-//! them passes here once, so that no file has to remember it by itself.
+//! them passes here once, so that no file has to remember it by itself; and what a diagnosis tells does.
 //!
 //! What peers say is also made short and printable here: it is kept with fifty checks, goes to logs where a line
 //! is a record, and to terminals, and a peer that says a megabyte of anything must not decide over those.
@@ -23,7 +23,7 @@ use super::Probe;
 use super::password::Password;
 use crate::clock::Deadline;
 use crate::config::Secret;
-use crate::config::plan::ProbePlan;
+use crate::config::plan::{DependencyPlan, ProbePlan};
 use crate::config::secret::REDACTED;
 use crate::health::observation::{Connections, QueryValue, RedisReplication};
 use crate::health::{Details, Failure, Outcome};
@@ -53,12 +53,17 @@ const LIST_MAX: usize = 50;
 /// A probe whose words are looked through.
 pub(super) struct Discreet {
     inner: Box<dyn Probe>,
+    discretion: Discretion,
+    /// It may be another one after an attempt than before.
+    password: Option<Password>,
+}
+
+/// Knows what must not be told of one dependency.
+pub struct Discretion {
     secrets: Secrets,
     /// Settings that were read from secret files: not to be shown even where they are no passwords.
     from_files: Vec<Secret>,
-    /// It may be another one after an attempt than before.
-    password: Option<Password>,
-    /// Those that it was later, newest last, and how each could turn up.
+    /// The passwords that it had later, newest last, and how each could turn up.
     rotated: VecDeque<(Secret, Secrets)>,
 }
 
@@ -69,28 +74,7 @@ impl Discreet {
         from_files: &[Secret],
         password: Option<Password>,
     ) -> Self {
-        let secrets = Secrets::of(probe, from_files);
-        Self { inner, secrets, from_files: from_files.to_vec(), password, rotated: VecDeque::new() }
-    }
-
-    /// Hides the password, too, that was read from its file while we run.
-    fn notice_rotation(&mut self) {
-        let current = self.password.as_ref().map(Password::current);
-        let Some(new) = current.filter(|password| password.file().is_some()) else { return };
-        if self.known().any(|known| *known == new) {
-            return;
-        }
-        if self.rotated.len() == ROTATED_MAX {
-            self.rotated.pop_front();
-        }
-        let looked_for = (!ordinary(new.expose())).then_some(new.expose());
-        let secrets = Secrets::from(looked_for, []);
-        self.rotated.push_back((new, secrets));
-    }
-
-    /// What was read from secret files, at the start and since.
-    fn known(&self) -> impl Iterator<Item = &Secret> {
-        self.from_files.iter().chain(self.rotated.iter().map(|(secret, _)| secret))
+        Self { inner, discretion: Discretion::new(probe, from_files), password }
     }
 }
 
@@ -99,10 +83,44 @@ pub(super) fn setting<'a, 's>(value: &'a str, from_files: impl IntoIterator<Item
     if from_files.into_iter().any(|secret| secret.expose() == value) { REDACTED } else { value }
 }
 
-impl Discreet {
-    fn told(&self, text: &str) -> String {
+impl Discretion {
+    /// Of this dependency; `None` for one whose target is not known.
+    pub fn of(plan: &DependencyPlan) -> Option<Self> {
+        plan.probe().as_ref().map(|probe| Self::new(probe, plan.from_secret_files()))
+    }
+
+    fn new(probe: &ProbePlan, from_files: &[Secret]) -> Self {
+        let secrets = Secrets::of(probe, from_files);
+        Self { secrets, from_files: from_files.to_vec(), rotated: VecDeque::new() }
+    }
+
+    /// A text that may repeat what a peer said, as it can be told: short, printable, on one line, without secrets.
+    pub fn told(&self, text: &str) -> String {
         let rotated = self.rotated.iter().map(|(_, secrets)| secrets);
         std::iter::once(&self.secrets).chain(rotated).fold(plain(text), |text, secrets| secrets.hide(&text))
+    }
+
+    /// A setting, such as the name of a host, as it may be shown.
+    pub fn setting(&self, value: &str) -> String {
+        setting(value, self.known()).to_owned()
+    }
+
+    /// Hides a password, too, that was read from its file while we run.
+    fn notice_rotation(&mut self, current: Secret) {
+        if self.known().any(|known| *known == current) {
+            return;
+        }
+        if self.rotated.len() == ROTATED_MAX {
+            self.rotated.pop_front();
+        }
+        let looked_for = (!ordinary(current.expose())).then_some(current.expose());
+        let secrets = Secrets::from(looked_for, []);
+        self.rotated.push_back((current, secrets));
+    }
+
+    /// What was read from secret files, at the start and since.
+    fn known(&self) -> impl Iterator<Item = &Secret> {
+        self.from_files.iter().chain(self.rotated.iter().map(|(secret, _)| secret))
     }
 
     /// What is seen repeats settings of ours, too: the session's user and database, the name that was asked for.
@@ -188,18 +206,22 @@ impl Probe for Discreet {
     fn attempt<'a>(&'a mut self, deadline: Deadline, trace: &'a mut Trace) -> BoxFuture<'a, Outcome> {
         Box::pin(async move {
             let outcome = self.inner.attempt(deadline, trace).await;
-            self.notice_rotation();
-            self.look_through(&mut trace.seen);
+            let current = self.password.as_ref().map(Password::current);
+            if let Some(password) = current.filter(|password| password.file().is_some()) {
+                self.discretion.notice_rotation(password);
+            }
+            let discretion = &self.discretion;
+            discretion.look_through(&mut trace.seen);
             match outcome {
                 Ok(mut seen) => {
-                    seen.warnings.iter_mut().for_each(|warning| *warning = self.told(warning));
-                    self.look_through(&mut seen.details);
+                    seen.warnings.iter_mut().for_each(|warning| *warning = discretion.told(warning));
+                    discretion.look_through(&mut seen.details);
                     Ok(seen)
                 }
                 // The hint is our own text and repeats nothing. Looked through, it would tell a password that is
                 // one of its words: by the word that is missing.
                 Err(failure) => Err(Failure {
-                    message: self.told(&failure.message),
+                    message: discretion.told(&failure.message),
                     code: failure.code.map(|code| plain(&code)),
                     hint: plain(&failure.hint),
                     ..failure
@@ -530,8 +552,9 @@ mod tests {
             let said = discreet.attempt(deadline, &mut Trace::default()).await.unwrap_err();
             assert_eq!(said.message, "no: ***", "{now}");
         }
-        assert_eq!(discreet.told("first-1 rotation-98 rotation-99"), "*** *** ***");
-        assert_eq!(discreet.known().count(), 1 + ROTATED_MAX, "what is long over is let go");
+        let discretion = discreet.discretion;
+        assert_eq!(discretion.told("first-1 rotation-98 rotation-99"), "*** *** ***");
+        assert_eq!(discretion.known().count(), 1 + ROTATED_MAX, "what is long over is let go");
     }
 
     #[test]
