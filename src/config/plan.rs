@@ -302,6 +302,19 @@ plan! {
     }
 }
 
+impl PostgresPlan {
+    /// What of the server's certificate is verified; `None` where TLS is never spoken.
+    pub fn verify(&self) -> Option<Verify> {
+        match (self.sslmode, &self.root_cert) {
+            (SslMode::Disable, _) => None,
+            (SslMode::Prefer | SslMode::Require, None) => Some(Verify::None),
+            // As libpq does, "for backwards compatibility"; an application that uses it is refused otherwise, too.
+            (SslMode::Prefer | SslMode::Require, Some(_)) | (SslMode::VerifyCa, _) => Some(Verify::Ca),
+            (SslMode::VerifyFull, _) => Some(Verify::Full),
+        }
+    }
+}
+
 plan! {
     /// What is warned of at a PostgreSQL server; `None`: never.
     PostgresWarnPlan {

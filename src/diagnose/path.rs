@@ -2,7 +2,7 @@
 //! listen. What answers there, while the wanted port is silent, shows that the host is there and the port is not let
 //! through.
 //!
-//! Connections carry nothing and are few: at most [`CONNECTIONS_MAX`] for one walk with its repetitions.
+//! Connections carry nothing and are few: at most twelve for one walk with its repetitions.
 
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -25,7 +25,8 @@ const REPEATS_EACH: usize = 3;
 const REPEATS_MAX: usize = 4;
 
 /// No more connections are made, contrasts and repetitions included.
-pub(super) const CONNECTIONS_MAX: usize = 2 * ADDRESSES_MAX + REPEATS_MAX;
+#[cfg(test)]
+const CONNECTIONS_MAX: usize = 2 * ADDRESSES_MAX + REPEATS_MAX;
 
 /// A host that is there answers within that time, or the answer is of no use.
 const CONTRAST: Duration = Duration::from_secs(1);

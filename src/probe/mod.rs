@@ -119,12 +119,16 @@ pub fn named_hosts(plans: &[DependencyPlan]) -> impl Iterator<Item = (Dependency
 }
 
 fn tls(plan: &TlsPlan) -> Tls {
-    let verification = match plan.verify() {
+    Tls::new(verification(*plan.verify()), plan.root_cert().clone())
+}
+
+/// What of a certificate is verified, in the words of [`net`](crate::net).
+pub fn verification(verify: Verify) -> Verification {
+    match verify {
         Verify::Full => Verification::Full,
         Verify::Ca => Verification::Chain,
         Verify::None => Verification::None,
-    };
-    Tls::new(verification, plan.root_cert().clone())
+    }
 }
 
 /// What a connection is made with. Every field is named here, so that a secret can get in by no default: not

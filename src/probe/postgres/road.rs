@@ -12,9 +12,10 @@ use super::wire::Wire;
 use crate::clock::{Deadline, Stopwatch};
 use crate::config::plan::{PostgresPlan, SslMode};
 use crate::health::{Failure, FailureKind, Phase};
-use crate::net::{Dialed, Dialer, Stream, Target, Tls, Trace, Verification, connect};
+use crate::net::tls::inspect::SSL_REQUEST;
+use crate::net::{Dialed, Dialer, Stream, Target, Tls, Trace, connect};
 use crate::probe::pooled::Place;
-use crate::probe::shown;
+use crate::probe::{shown, verification};
 
 /// Where the server is, and how it is spoken to.
 pub(super) struct Road {
@@ -27,19 +28,10 @@ pub(super) struct Road {
 
 impl Road {
     pub(super) fn new(plan: &PostgresPlan, dialer: Dialer) -> Self {
-        let verification = match (plan.sslmode(), plan.root_cert()) {
-            (SslMode::Disable, _) => None,
-            (SslMode::Prefer | SslMode::Require, None) => Some(Verification::None),
-            // As libpq does, "for backwards compatibility"; an application that uses it is refused otherwise, too.
-            (SslMode::Prefer | SslMode::Require, Some(_)) | (SslMode::VerifyCa, _) => {
-                Some(Verification::Chain)
-            }
-            (SslMode::VerifyFull, _) => Some(Verification::Full),
-        };
         Self {
             target: Target::new(plan.host(), *plan.port()),
             sslmode: *plan.sslmode(),
-            tls: verification.map(|verification| Tls::new(verification, plan.root_cert().clone())),
+            tls: plan.verify().map(|verify| Tls::new(verification(verify), plan.root_cert().clone())),
             dialer,
         }
     }
@@ -149,8 +141,6 @@ async fn leave(reached: Result<Dialed, NoSession>) {
 /// Done here rather than by the driver, so that the TLS phase is timed by itself and a server that takes the
 /// connection and then says nothing is told from one that hangs in the log-in.
 async fn request_tls(stream: &mut TcpStream) -> Result<bool, Failure> {
-    /// Length 8, then the code 80877103 (PostgreSQL documentation, "Message Formats").
-    const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
     let io = |error| connect::failure(Phase::Tls, &error);
     stream.write_all(&SSL_REQUEST).await.map_err(io)?;
     let mut answer = [0];

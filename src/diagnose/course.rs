@@ -1,0 +1,402 @@
+//! The order of things: what is looked at after what, and for how long at most.
+//!
+//! Evidence is written as it is gathered, into a place outside of this: whatever hangs, what was seen until the
+//! deadline is judged.
+
+use std::future::Future;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use futures_util::future::join_all;
+
+use super::approach::Approach;
+use super::evidence::{
+    Attempt, Evidence, Heard, Path, SmallSegments, Speaks, TlsSeen, TlsWanted, Try, Words,
+};
+use super::report::Report;
+use super::segments::{self, Exchange, SMALL};
+use super::{Diagnoser, names, path, words};
+use crate::clock::{Clock, Deadline};
+use crate::health::{Check, Failure, FailureKind, Kind, Phase};
+use crate::net::{Target, Trace};
+use crate::probe;
+
+/// The name, with each server asked alone and names that are nearly so.
+const NAMES: Duration = Duration::from_secs(5);
+
+/// Beyond the time of a connection attempt, for what is done beside it.
+const BESIDE: Duration = Duration::from_millis(500);
+
+/// TLS, and the first words, each. A server that answers later than this is as good as mute to whoever waits for it.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// The same where connections are to be made in less.
+const PATIENCE_MIN: Duration = Duration::from_secs(1);
+
+/// Asking in other protocols.
+const OTHERS: Duration = Duration::from_secs(2);
+
+/// Saying it again in small segments.
+const SEGMENTS: Duration = Duration::from_secs(3);
+
+/// The name again.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// What the attempt leaves of a diagnosis for what comes after it; of a short one a quarter.
+const AFTER_THE_ATTEMPT: Duration = Duration::from_secs(5);
+
+/// A collector that outstays its time by so much is left.
+const GRACE: Duration = Duration::from_millis(250);
+
+/// One walk along the path.
+pub(super) struct Course<'a> {
+    pub(super) diagnoser: &'a Diagnoser,
+    pub(super) clock: Clock,
+    pub(super) deadline: Deadline,
+    /// Whether a check has been made already, and is only to be explained: then nobody logs in.
+    pub(super) explains: bool,
+}
+
+impl Course<'_> {
+    pub(super) async fn run(&self, report: &mut Report<'_>) {
+        let after = AFTER_THE_ATTEMPT.min(self.deadline.remaining() / 4);
+        let addresses = self.names(report).await;
+        self.path(report, &addresses).await;
+        let at = self.reached(report.evidence());
+        if let Some(at) = at {
+            self.first_exchanges(report, at).await;
+        }
+        if !self.explains {
+            self.attempt(report, at.is_some(), after).await;
+        }
+        if let Some(at) = at {
+            self.what_listens(report, at).await;
+            self.small_segments(report, at).await;
+        }
+        if let Some(names) = &report.evidence().names {
+            let Diagnoser { subject, network, .. } = self.diagnoser;
+            let look = async |deadline| names::look_again(network, subject, names, deadline).await;
+            // There is no reason to call a report short for want of it.
+            let later = self.share(AGAIN, look).await.flatten();
+            if later.is_some() {
+                report.note(|evidence| {
+                    evidence.names.iter_mut().for_each(|names| names.later.clone_from(&later));
+                });
+            }
+        }
+    }
+
+    /// What the name leads to.
+    async fn names(&self, report: &mut Report<'_>) -> Vec<IpAddr> {
+        let subject = &self.diagnoser.subject;
+        let target = Target::new(&subject.host, subject.port);
+        if subject.kind != Kind::Dns && target.name().is_none() {
+            return subject.host.parse().into_iter().collect();
+        }
+        let look = async |deadline| names::look(&self.diagnoser.network, subject, deadline).await;
+        let found = self.share(NAMES, look).await;
+        report.note(|evidence| {
+            evidence.cut_short |= found.is_none();
+            evidence.names = found;
+        });
+        let answer = report.evidence().names.as_ref().and_then(|names| names.answer.as_ref().ok());
+        answer.map(|answer| answer.addresses.clone()).unwrap_or_default()
+    }
+
+    /// The way to each address.
+    async fn path(&self, report: &mut Report<'_>, addresses: &[IpAddr]) {
+        let subject = &self.diagnoser.subject;
+        if subject.kind == Kind::Dns || addresses.is_empty() {
+            return;
+        }
+        let addresses: Vec<_> = addresses.iter().map(|ip| SocketAddr::new(*ip, subject.port)).collect();
+        let time = subject.connect_timeout + BESIDE;
+        let walk = async |deadline| path::walk(&addresses, subject, deadline).await;
+        let Some(mut paths) = self.share(time, walk).await else {
+            return report.note(|evidence| evidence.cut_short = true);
+        };
+        report.note(|evidence| evidence.paths.clone_from(&paths));
+        let repeat = async |deadline| path::repeat(&mut paths, subject, deadline).await;
+        let repeated = self.share(time, repeat).await;
+        report.note(|evidence| {
+            evidence.cut_short |= repeated.is_none();
+            evidence.paths = paths;
+        });
+    }
+
+    /// The address that connections are made to: the one of the check that is explained, if it can be reached; or else, as for
+    /// a check, the first that can.
+    fn reached(&self, evidence: &Evidence) -> Option<SocketAddr> {
+        let open = |path: &&Path| path.tries.iter().any(Try::connected);
+        let mut open = evidence.paths.iter().filter(open).map(|path| path.address);
+        let of_the_check = evidence.attempt.as_ref().and_then(|attempt| attempt.address);
+        open.clone().find(|address| Some(*address) == of_the_check).or_else(|| open.next())
+    }
+
+    /// TLS, and the first words.
+    async fn first_exchanges(&self, report: &mut Report<'_>, at: SocketAddr) {
+        let approach = self.approach();
+        let patience = self.patience();
+        if self.diagnoser.subject.tls != TlsWanted::No {
+            let inspect = async |deadline| approach.inspect(None, at, deadline).await;
+            let seen = self.share(patience, inspect).await;
+            report.note(|evidence| {
+                evidence.cut_short |= seen.is_none();
+                evidence.tls = seen.flatten();
+            });
+        }
+        // A port that could be anything's may wait for a question that is not known.
+        if self.diagnoser.subject.speaks.is_none() && !self.diagnoser.subject.is_bare_port() {
+            return;
+        }
+        let tls = report.evidence().tls.clone();
+        let exchange = async |deadline| words::exchange(&approach, tls.as_ref(), at, deadline).await;
+        let heard = self.share(patience, exchange).await;
+        report.note(|evidence| {
+            evidence.cut_short |= heard.is_none();
+            evidence.words = heard;
+        });
+    }
+
+    /// One attempt of a check; where none can be made, the failure that it would meet.
+    async fn attempt(&self, report: &mut Report<'_>, reachable: bool, after: Duration) {
+        let attempt = match no_way(report.evidence(), reachable) {
+            Some(failure) => Some(Attempt::failed(failure)),
+            None => {
+                let time =
+                    self.diagnoser.plan.policy().timeout.min(self.deadline.remaining().saturating_sub(after));
+                self.share(time, async |deadline| self.make_attempt(None, deadline).await).await
+            }
+        };
+        report.note(|evidence| {
+            evidence.cut_short |= attempt.is_none();
+            evidence.attempt = attempt;
+        });
+    }
+
+    /// One attempt, by the dependency's own probe.
+    async fn make_attempt(&self, segment: Option<u16>, deadline: Deadline) -> Attempt {
+        let Diagnoser { plan, network, .. } = self.diagnoser;
+        let mut probe = match probe::build_with(plan, network, segment) {
+            Ok(Some(probe)) => probe,
+            Ok(None) => return Attempt::failed(internal("the dependency has no target")),
+            Err(failure) => return Attempt::failed(failure),
+        };
+        self.diagnoser.visits.add(probe.gone());
+        let mut trace = Trace::default();
+        let outcome = probe.attempt(deadline, &mut trace).await;
+        // It begins to leave here, and is waited for in the end.
+        drop(probe.close());
+        let (result, seen) = match outcome {
+            Ok(mut seen) => {
+                seen.warn_of_expiry(self.clock.now().wall, plan.policy().certificate_warning);
+                (Ok(()), seen)
+            }
+            Err(failure) => (Err(failure), Default::default()),
+        };
+        let details = if result.is_ok() { seen.details } else { trace.seen };
+        Attempt { result, phases: trace.phases, address: trace.address, details, warnings: seen.warnings }
+    }
+
+    /// What it is that listens there, where it is not what it should be; and, for a port of the command line, whether that
+    /// is a failure.
+    async fn what_listens(&self, report: &mut Report<'_>, at: SocketAddr) {
+        let approach = self.approach();
+        let evidence = report.evidence();
+        let failed = evidence.failure().is_some_and(|failure| failure.phase >= Phase::Tls);
+        let heard = match evidence.words.clone() {
+            Some(words) => Some(words),
+            // Nothing was known to ask; now there is a reason to.
+            None if failed => {
+                let exchange = async |deadline| words::exchange(&approach, None, at, deadline).await;
+                self.share(self.patience(), exchange).await
+            }
+            None => None,
+        };
+        let Some(mut heard) = heard else { return };
+        if heard.is.is_none() {
+            let others = async |deadline| words::try_others(&approach, &mut heard, at, deadline).await;
+            let asked = self.share(OTHERS, others).await;
+            report.note(|evidence| evidence.cut_short |= asked.is_none());
+        }
+        report.note(|evidence| {
+            evidence.words = Some(heard);
+            if evidence.subject.is_bare_port()
+                && let Some(failure) = not_as_its_number_says(evidence)
+                && let Some(Attempt { result: result @ Ok(()), .. }) = &mut evidence.attempt
+            {
+                *result = Err(failure);
+            }
+        });
+    }
+
+    /// What went unanswered, in small segments.
+    async fn small_segments(&self, report: &mut Report<'_>, at: SocketAddr) {
+        let evidence = report.evidence();
+        let silent = |failure: &Failure| {
+            matches!(failure.kind, FailureKind::Timeout | FailureKind::QueryTimeout)
+                && failure.phase >= Phase::Tls
+        };
+        let handshake = evidence.tls.as_ref().is_some_and(|tls| tls.unanswered);
+        let attempt = evidence.failure().filter(|failure| silent(failure));
+        // Who answers nothing at all, however little was said, has not swallowed anything large.
+        let answers = evidence.words.as_ref().is_some_and(|words| matches!(words.heard, Heard::Said(_)))
+            || evidence.tls.as_ref().is_some_and(|tls| matches!(tls.version, Some(Ok(_))));
+        let exchange = match (handshake, attempt, evidence.subject.speaks) {
+            (true, _, _) => Some(Exchange::Handshake),
+            (false, Some(_), _) if !answers || evidence.subject.is_bare_port() => None,
+            (false, Some(_), _) if !self.explains => {
+                let again = async |deadline| self.attempt_again(deadline).await;
+                let seen = self.share(SEGMENTS, again).await;
+                return report.note(|evidence| {
+                    evidence.cut_short |= seen.is_none();
+                    evidence.small_segments = seen;
+                });
+            }
+            (false, Some(failure), _) if failure.phase == Phase::Tls => Some(Exchange::Handshake),
+            (false, Some(_), Some(speaks @ (Speaks::Postgres | Speaks::Redis | Speaks::Http))) => {
+                Some(Exchange::Large(speaks))
+            }
+            (false, _, _) => None,
+        };
+        let Some(exchange) = exchange else { return };
+        let approach = self.approach();
+        let contrast = async |deadline| segments::contrast(&approach, exchange, at, deadline).await;
+        let seen = self.share(self.patience(), contrast).await;
+        report.note(|evidence| {
+            evidence.cut_short |= seen.is_none();
+            evidence.small_segments = seen;
+        });
+    }
+
+    /// The attempt that went unanswered once more as it was, and twice in small segments, all at a time.
+    async fn attempt_again(&self, deadline: Deadline) -> SmallSegments {
+        let tries = [None, Some(SMALL), Some(SMALL)];
+        let tries = tries.map(async |segment| (segment, self.make_attempt(segment, deadline).await.result));
+        let mut seen = SmallSegments::of("a check");
+        seen.count(None, false);
+        for (segment, result) in join_all(tries).await {
+            let silent = result.is_err_and(|failure| {
+                matches!(
+                    failure.kind,
+                    FailureKind::Timeout | FailureKind::QueryTimeout | FailureKind::ConnectTimeout
+                )
+            });
+            seen.count(segment, !silent);
+        }
+        seen
+    }
+
+    fn approach(&self) -> Approach {
+        let Diagnoser { subject, network, plan, .. } = self.diagnoser;
+        Approach::of(subject, network, probe::limits(plan, None))
+    }
+
+    fn patience(&self) -> Duration {
+        self.diagnoser.subject.connect_timeout.clamp(PATIENCE_MIN, PATIENCE)
+    }
+
+    /// Gives some work a share of the time, and leaves it where it does not keep to that. `None` where there was no time,
+    /// or not enough.
+    async fn share<T, F: Future<Output = T>>(
+        &self,
+        share: Duration,
+        work: impl FnOnce(Deadline) -> F,
+    ) -> Option<T> {
+        let deadline = self.deadline.within(share);
+        if deadline.remaining().is_zero() {
+            return None;
+        }
+        // Each on the heap, for as long as it takes: a walk would else be as large as all of them.
+        tokio::time::timeout_at(deadline.later(GRACE).instant(), Box::pin(work(deadline))).await.ok()
+    }
+}
+
+/// Why no attempt can be made, if none can: the failure that it would meet on its way.
+pub(super) fn no_way(evidence: &Evidence, reachable: bool) -> Option<Failure> {
+    if evidence.subject.kind == Kind::Dns || reachable {
+        return None;
+    }
+    let by_name = evidence.names.as_ref().and_then(|names| names.answer.as_ref().err()).cloned();
+    let nothing = || Failure::new(Phase::Dns, FailureKind::DnsNotFound, "the name has no address");
+    let unseen = || Failure::new(Phase::Dns, FailureKind::DnsTimeout, "the name was not resolved in time");
+    Some(by_name.or_else(|| path::failure(&evidence.paths)).unwrap_or_else(|| match &evidence.names {
+        Some(names) if names.answer.as_ref().is_ok_and(|answer| answer.addresses.is_empty()) => nothing(),
+        None if evidence.subject.host.parse::<IpAddr>().is_err() => unseen(),
+        _ => {
+            let what = "no connection was made before the diagnosis ended";
+            Failure::new(Phase::Connect, FailureKind::ConnectTimeout, what)
+        }
+    }))
+}
+
+/// The failure of a port that takes connections and does not speak what ports of its number do.
+fn not_as_its_number_says(evidence: &Evidence) -> Option<Failure> {
+    let expected = evidence.subject.speaks?;
+    let port = evidence.subject.port;
+    let Words { heard, is, .. } = evidence.words.as_ref()?;
+    let fail = |kind, message: String| Some(Failure::new(Phase::Query, kind, message));
+    if *is == Some(expected) {
+        return None;
+    }
+    let inside = evidence.subject.tls != TlsWanted::No && expected != Speaks::Postgres;
+    if let Some(TlsSeen { version: Some(Err(why)), .. }) = evidence.tls.as_ref().filter(|_| inside) {
+        return Some(Failure::new(Phase::Tls, FailureKind::TlsHandshake, why.clone()));
+    }
+    match (is, heard) {
+        (Some(other), _) => {
+            let what = format!("port {port} is {expected}'s, and what answers there speaks {other}");
+            fail(FailureKind::Protocol, what)
+        }
+        (None, Heard::Said(said)) => {
+            let what = format!("port {port} is {expected}'s, and what answers there says: \"{said}\"");
+            fail(FailureKind::Protocol, what)
+        }
+        (None, Heard::Nothing) => {
+            let what = format!("connected, then no answer to the first message of {expected}'s protocol");
+            fail(FailureKind::Timeout, what)
+        }
+        (None, Heard::Closed | Heard::Cut) => {
+            let what = format!("connected, then cut in answer to the first message of {expected}'s protocol");
+            fail(FailureKind::ConnectReset, what)
+        }
+    }
+}
+
+fn internal(what: &str) -> Failure {
+    Failure::new(Phase::Connect, FailureKind::Internal, what)
+}
+
+impl Attempt {
+    /// The last one of a check.
+    pub(super) fn of(check: &Check) -> Self {
+        Self {
+            result: check.outcome.as_ref().map(|_| ()).map_err(Clone::clone),
+            phases: check.phases,
+            address: check.address,
+            details: check.details().cloned().unwrap_or_default(),
+            warnings: check.observation().map(|seen| seen.warnings.clone()).unwrap_or_default(),
+        }
+    }
+
+    /// One for which there was no time.
+    pub(super) fn missed(evidence: &Evidence) -> Self {
+        let reached = evidence.paths.iter().any(|path| path.tries.iter().any(Try::connected));
+        let late = || {
+            let what = "connected, and no check was over before the diagnosis ended";
+            Failure::new(Phase::Query, FailureKind::Timeout, what)
+        };
+        Self::failed(no_way(evidence, reached).unwrap_or_else(late))
+    }
+
+    /// One that failed, or would have.
+    pub(super) fn failed(failure: Failure) -> Self {
+        Self {
+            result: Err(failure),
+            phases: Default::default(),
+            address: None,
+            details: Default::default(),
+            warnings: Vec::new(),
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! The first exchange without credentials: whether what listens there speaks what it should, and if not, what it does
+//! speak.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::approach::{Answer, Approach};
+use super::evidence::{Heard, Speaks, TlsSeen, Words};
+use crate::clock::{Deadline, Stopwatch};
+use crate::net::tls::inspect::SSL_REQUEST;
+
+/// Who speaks first does so within this.
+const GREETING: Duration = Duration::from_millis(200);
+
+/// A question in a protocol that is only tried is answered within this, from another continent, too.
+const TRIED: Duration = Duration::from_millis(500);
+
+/// What is tried where the answer was none of the expected protocol's, in this order. A question in one protocol must
+/// mean no harm in another, nor fill a log: Redis takes HTTP for an attack and says so in its log, so HTTP comes last, after
+/// `PING` was not answered.
+const TRIED_IN_ORDER: [Speaks; 4] = [Speaks::Postgres, Speaks::Tls, Speaks::Redis, Speaks::Http];
+
+/// The first exchange in the protocol that is expected; where none is, what the other side says by itself. `tls` is
+/// what was seen of TLS before.
+pub(super) async fn exchange(
+    approach: &Approach,
+    tls: Option<&TlsSeen>,
+    at: SocketAddr,
+    deadline: Deadline,
+) -> Words {
+    let watch = Stopwatch::start();
+    if let Some(seen) = tls.filter(|_| approach.begins_with_tls())
+        && (approach.speaks == Some(Speaks::Tls) || !matches!(seen.version, Some(Ok(_))))
+    {
+        // There is nothing inside, or no way to it.
+        let (heard, is) = of_tls(seen);
+        return Words { asked: Some(Speaks::Tls), heard, took: seen.took, others: Vec::new(), is };
+    }
+    let asked = approach.speaks.filter(|speaks| !speaks_first(*speaks));
+    let question = asked.map(|speaks| question(approach, speaks)).unwrap_or_default();
+    let answer = match asked {
+        // Before TLS, where it is to come.
+        Some(Speaks::Postgres) => approach.say(&question, at, deadline).await,
+        Some(_) => approach.say_inside(&question, None, at, deadline).await,
+        None if approach.speaks.is_some() => approach.say_inside(&[], None, at, deadline).await,
+        None => approach.say_inside(&[], None, at, deadline.within(GREETING)).await,
+    };
+    let is = recognise(asked, &answer.bytes);
+    Words { asked, heard: answer.heard, took: watch.elapsed(), others: Vec::new(), is }
+}
+
+/// Asks in other protocols, one after the other, until one is answered as only its own speakers do. At most five
+/// connections.
+pub(super) async fn try_others(approach: &Approach, words: &mut Words, at: SocketAddr, deadline: Deadline) {
+    for speaks in TRIED_IN_ORDER.into_iter().filter(|speaks| words.asked != Some(*speaks)) {
+        if words.is.is_some() || deadline.remaining().is_zero() {
+            return;
+        }
+        let deadline = deadline.within(TRIED);
+        let (heard, is) = match speaks {
+            Speaks::Tls => of_tls(&approach.try_tls(at, deadline).await),
+            _ => {
+                let Answer { heard, bytes } = approach.say(&question(approach, speaks), at, deadline).await;
+                (heard, recognise(Some(speaks), &bytes))
+            }
+        };
+        words.others.push((speaks, heard));
+        words.is = is;
+    }
+}
+
+/// Whether one waits for its greeting.
+fn speaks_first(speaks: Speaks) -> bool {
+    matches!(speaks, Speaks::Ssh | Speaks::Mysql | Speaks::Smtp)
+}
+
+/// What is said first.
+fn question(approach: &Approach, speaks: Speaks) -> Vec<u8> {
+    match speaks {
+        Speaks::Postgres => SSL_REQUEST.into(),
+        Speaks::Redis => b"*1\r\n$4\r\nPING\r\n".into(),
+        Speaks::Http => head(approach, ""),
+        Speaks::Tls | Speaks::Ssh | Speaks::Mysql | Speaks::Smtp => Vec::new(),
+    }
+}
+
+/// A request for nothing but the head of an answer, with further lines of its own.
+pub(super) fn head(approach: &Approach, lines: &str) -> Vec<u8> {
+    let host = &approach.host;
+    let host = if host.contains(':') { format!("[{host}]") } else { host.clone() };
+    let (port, version) = (approach.port, env!("CARGO_PKG_VERSION"));
+    format!(
+        "HEAD / HTTP/1.1\r\nHost: {host}:{port}\r\nUser-Agent: sickbay/{version}\r\n{lines}Connection: close\r\n\r\n"
+    )
+    .into()
+}
+
+/// What a handshake tells in the place of words.
+fn of_tls(seen: &TlsSeen) -> (Heard, Option<Speaks>) {
+    match (&seen.version, &seen.not_spoken) {
+        (Some(Ok(version)), _) => (Heard::Said(version.clone()), Some(Speaks::Tls)),
+        (_, Some(said)) => (Heard::Said(said.clone()), recognise(Some(Speaks::Tls), said.as_bytes())),
+        _ if seen.unanswered => (Heard::Nothing, None),
+        // Only what speaks TLS has a version that it does not agree to, or sends certificates.
+        (Some(Err(why)), _)
+            if why.contains("alert") || seen.only_speaks.is_some() || !seen.chain.is_empty() =>
+        {
+            (Heard::Said(why.clone()), Some(Speaks::Tls))
+        }
+        (Some(Err(why)), _) if why.contains("closed") => (Heard::Closed, None),
+        _ => (Heard::Cut, None),
+    }
+}
+
+/// What says this, in answer to a question in this protocol.
+fn recognise(asked: Option<Speaks>, said: &[u8]) -> Option<Speaks> {
+    /// An error of Redis: its code in capitals.
+    fn is_refusal(said: &[u8]) -> bool {
+        let code = said.strip_prefix(b"-").and_then(|rest| rest.split(|byte| *byte == b' ').next());
+        code.is_some_and(|code| code.len() >= 2 && code.iter().all(u8::is_ascii_uppercase))
+    }
+    let begins = |with: &[u8]| said.get(..with.len()).is_some_and(|said| said.eq_ignore_ascii_case(with));
+    let smtp = || said.windows(4).any(|word| word == b"SMTP");
+    match said {
+        // An old server leaves out the head where it makes nothing of the request.
+        _ if begins(b"HTTP/") || begins(b"<html") || begins(b"<!doctype") => Some(Speaks::Http),
+        _ if begins(b"SSH-") => Some(Speaks::Ssh),
+        _ if begins(b"220") && smtp() => Some(Speaks::Smtp),
+        // A record of TLS: handshake or alert, version 3 (RFC 8446, section 5.1).
+        [21 | 22, 3, ..] => Some(Speaks::Tls),
+        // MySQL's greeting, or its refusal: length, number 0, protocol 10 or 255 for an error.
+        [_, _, 0, 0, 10 | 255, ..] => Some(Speaks::Mysql),
+        // Whether it has TLS; and in the form of old, a text that ends with zero.
+        b"S" | b"N" if asked == Some(Speaks::Postgres) => Some(Speaks::Postgres),
+        [b'E', rest @ ..] if asked == Some(Speaks::Postgres) && rest.contains(&0) => Some(Speaks::Postgres),
+        _ if begins(b"+PONG\r\n") || is_refusal(said) => Some(Speaks::Redis),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_speaker_is_known_by_its_words() {
+        let postgres = Some(Speaks::Postgres);
+        for (asked, said, is) in [
+            (postgres, b"S".as_slice(), postgres),
+            (postgres, b"N", postgres),
+            (postgres, b"Ecould not fork new process for connection: Resource\n\0", postgres),
+            (postgres, b"ERROR\r\n", None),
+            (None, b"S", None),
+            (postgres, b"HTTP/1.1 400 Bad Request\r\n", Some(Speaks::Http)),
+            (postgres, b"<!DOCTYPE HTML>\n", Some(Speaks::Http)),
+            (Some(Speaks::Redis), b"+PONG\r\n", Some(Speaks::Redis)),
+            (Some(Speaks::Redis), b"-NOAUTH Authentication required.\r\n", Some(Speaks::Redis)),
+            (None, b"-DENIED Redis is running in protected mode\r\n", Some(Speaks::Redis)),
+            (Some(Speaks::Redis), b"- no\r\n", None),
+            (None, b"SSH-2.0-OpenSSH_9.6\r\n", Some(Speaks::Ssh)),
+            (None, b"220 mail ESMTP\r\n", Some(Speaks::Smtp)),
+            (None, b"220 files\r\n", None),
+            (None, b"J\0\0\0\x0a8.0.36\0", Some(Speaks::Mysql)),
+            (None, b"E\0\0\0\xff\x6a\x04Host", Some(Speaks::Mysql)),
+            (Some(Speaks::Http), &[21, 3, 1, 0, 2, 2, 70], Some(Speaks::Tls)),
+            (Some(Speaks::Http), b"", None),
+        ] {
+            assert_eq!(recognise(asked, said), is, "{:?}", String::from_utf8_lossy(said));
+        }
+    }
+
+    #[test]
+    fn a_handshake_tells_its_speaker_unless_nothing_was_said() {
+        let failed = |why: &str| TlsSeen { version: Some(Err(why.to_owned())), ..TlsSeen::default() };
+        let spoken = TlsSeen { version: Some(Ok("TLSv1.3".into())), ..TlsSeen::default() };
+        let web = TlsSeen { not_spoken: Some("HTTP/1.1 400".into()), ..TlsSeen::default() };
+        let silent = TlsSeen { unanswered: true, ..failed("no answer") };
+        let said = |what: &str| Heard::Said(what.to_owned());
+        assert_eq!(of_tls(&spoken), (said("TLSv1.3"), Some(Speaks::Tls)));
+        assert_eq!(of_tls(&web), (said("HTTP/1.1 400"), Some(Speaks::Http)));
+        assert_eq!(of_tls(&silent), (Heard::Nothing, None));
+        assert_eq!(of_tls(&failed("failed: alert handshake failure")).1, Some(Speaks::Tls));
+        assert_eq!(of_tls(&failed("the peer closed the connection")), (Heard::Closed, None));
+        assert_eq!(of_tls(&failed("reset by peer")), (Heard::Cut, None));
+    }
+}
