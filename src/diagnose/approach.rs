@@ -6,10 +6,10 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::evidence::{Heard, Speaks, Subject, TlsSeen, TlsWanted};
+use super::evidence::{Heard, Speaks, Subject, TlsWanted};
 use crate::clock::Deadline;
 use crate::health::FailureKind;
-use crate::net::tls::inspect::{Opening, SSL_REQUEST};
+use crate::net::tls::inspect::{Inspection, Opening, Reply, SSL_REQUEST};
 use crate::net::{Dialer, Limits, Network, Stream, Target, Tls, Trace, Verification, shown};
 use crate::probe::verification;
 
@@ -48,26 +48,21 @@ impl Approach {
         }
     }
 
-    /// Whether TLS is the first that is spoken.
-    pub(super) fn begins_with_tls(&self) -> bool {
-        self.tls.is_some() && self.opening() == Opening::AtOnce
-    }
-
-    /// What is seen of its TLS; `None` where none is wanted.
+    /// A look at its TLS; `None` where none is wanted.
     pub(super) async fn inspect(
         &self,
         segment: Option<u16>,
         at: SocketAddr,
         deadline: Deadline,
-    ) -> Option<TlsSeen> {
+    ) -> Option<Inspection> {
         let tls = self.tls.as_ref()?;
         Some(self.dialer(segment).inspect(tls, &self.host, self.opening(), at, deadline).await)
     }
 
-    /// The same of a port that may well speak no TLS.
-    pub(super) async fn try_tls(&self, at: SocketAddr, deadline: Deadline) -> TlsSeen {
+    /// The same of a port where none is known to be wanted.
+    pub(super) async fn try_tls(&self, opening: Opening, at: SocketAddr, deadline: Deadline) -> Inspection {
         let nothing = Tls::new(Verification::None, None);
-        self.dialer(None).inspect(&nothing, &self.host, Opening::AtOnce, at, deadline).await
+        self.dialer(None).inspect(&nothing, &self.host, opening, at, deadline).await
     }
 
     /// Says something over a connection of its own, without TLS, and gives the first bytes of the answer.
@@ -153,8 +148,19 @@ pub(super) struct Answer {
 }
 
 impl Answer {
-    pub(super) fn silence() -> Self {
+    fn silence() -> Self {
         Self { heard: Heard::Nothing, bytes: Vec::new() }
+    }
+}
+
+impl From<Reply> for Answer {
+    fn from(reply: Reply) -> Self {
+        match reply {
+            Reply::Bytes(bytes) => Self { heard: Heard::Said(first_line(&bytes)), bytes },
+            Reply::Nothing => Self::silence(),
+            Reply::Closed => Self { heard: Heard::Closed, bytes: Vec::new() },
+            Reply::Cut => Self { heard: Heard::Cut, bytes: Vec::new() },
+        }
     }
 }
 
@@ -180,9 +186,7 @@ async fn ask(mut stream: Stream, what: &[u8], deadline: Deadline) -> Answer {
         Ok(Ok(())) | Err(_) => None,
         Ok(Err(_)) => Some(Heard::Cut),
     };
-    // The answer to `SSLRequest` is one byte, and nothing follows it.
-    let whole = |bytes: &[u8]| bytes.contains(&b'\n') || what == SSL_REQUEST && matches!(bytes, b"S" | b"N");
-    while !whole(&bytes) && bytes.len() < ANSWER_MAX {
+    while !bytes.contains(&b'\n') && bytes.len() < ANSWER_MAX {
         let mut buffer = [0; ANSWER_MAX];
         match tokio::time::timeout_at(deadline.instant(), stream.read(&mut buffer)).await {
             Ok(Ok(length @ 1..)) => bytes.extend_from_slice(&buffer[..length]),

@@ -137,20 +137,19 @@ impl Course<'_> {
     async fn first_exchanges(&self, report: &mut Report<'_>, at: SocketAddr) {
         let approach = self.approach();
         let patience = self.patience();
+        let mut looked = None;
         if self.diagnoser.subject.tls != TlsWanted::No {
             let inspect = async |deadline| approach.inspect(None, at, deadline).await;
-            let seen = self.share(patience, inspect).await;
-            report.note(|evidence| {
-                evidence.cut_short |= seen.is_none();
-                evidence.tls = seen.flatten();
-            });
+            let inspected = self.share(patience, inspect).await;
+            report.note(|evidence| evidence.cut_short |= inspected.is_none());
+            looked = inspected.flatten();
+            report.note(|evidence| evidence.tls = looked.as_ref().map(|looked| looked.seen.clone()));
         }
         // A port that could be anything's may wait for a question that is not known.
         if self.diagnoser.subject.speaks.is_none() && !self.diagnoser.subject.is_bare_port() {
             return;
         }
-        let tls = report.evidence().tls.clone();
-        let exchange = async |deadline| words::exchange(&approach, tls.as_ref(), at, deadline).await;
+        let exchange = async |deadline| words::exchange(&approach, looked.as_ref(), at, deadline).await;
         let heard = self.share(patience, exchange).await;
         report.note(|evidence| {
             evidence.cut_short |= heard.is_none();

@@ -10,7 +10,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use crate::config::plan::{Nameserver, RecordType, Role, Verify};
-use crate::health::{Details, Failure, Kind, PhaseTimes, Task, closed_set};
+use crate::health::{Details, Failure, Kind, PhaseTimes, Task, WallTime, closed_set};
 pub use crate::net::attempt::{Try, TryEnd};
 pub use crate::net::icmp::Icmp;
 pub use crate::net::resolve::ResolverSeen;

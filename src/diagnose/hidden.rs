@@ -30,6 +30,7 @@ pub(super) fn look_through(mut evidence: Evidence, discretion: &Discretion) -> E
         before: _,
         task: _,
         cut_short: _,
+        at: _,
     } = &mut evidence;
     let of = Eye(discretion);
     of.subject(subject);

@@ -51,7 +51,7 @@ impl<'a> Report<'a> {
             took: now.mono.since(at.mono),
             check,
             target: evidence.subject.target.clone(),
-            ok: evidence.failure().is_none(),
+            ok: evidence.works(),
             failure_kind: evidence.failure().map(|failure| failure.kind),
             hops: hops::hops(&evidence),
             verdict: rules::judge(&evidence),

@@ -91,8 +91,8 @@ async fn answered(
 ) -> bool {
     match exchange {
         Exchange::Handshake => {
-            let seen = approach.inspect(segment, at, deadline).await;
-            seen.is_some_and(|seen| !seen.unanswered)
+            let looked = approach.inspect(segment, at, deadline).await;
+            looked.is_some_and(|looked| !looked.seen.unanswered)
         }
         Exchange::Large(speaks) => {
             let message = large(approach, speaks);

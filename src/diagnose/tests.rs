@@ -311,7 +311,6 @@ async fn what_listens_in_the_place_of_a_server_is_found_out() {
     futures_util::future::join_all(looked_at).await;
     for peer in [&web, &redis, &greets, &secured] {
         assert!(peer.accepted() <= 20, "two or three paths to each: {}", peer.accepted());
-        peer.left_alone().await;
     }
     assert!(!redis.heard().contains("HTTP/"), "Redis takes it for an attack: {}", redis.heard());
 }

@@ -5,9 +5,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::approach::{Answer, Approach};
-use super::evidence::{Heard, Speaks, TlsSeen, Words};
+use super::evidence::{Heard, Speaks, Words};
 use crate::clock::{Deadline, Stopwatch};
-use crate::net::tls::inspect::SSL_REQUEST;
+use crate::net::tls::inspect::{Inspection, Opening};
 
 /// Who speaks first does so within this.
 const GREETING: Duration = Duration::from_millis(200);
@@ -20,33 +20,41 @@ const TRIED: Duration = Duration::from_millis(500);
 /// `PING` was not answered.
 const TRIED_IN_ORDER: [Speaks; 4] = [Speaks::Postgres, Speaks::Tls, Speaks::Redis, Speaks::Http];
 
-/// The first exchange in the protocol that is expected; where none is, what the other side says by itself. `tls` is
-/// what was seen of TLS before.
+/// The first exchange in the protocol that is expected; where none is, what the other side says by itself. `looked` is
+/// what a look at TLS came to, where there was one.
 pub(super) async fn exchange(
     approach: &Approach,
-    tls: Option<&TlsSeen>,
+    looked: Option<&Inspection>,
     at: SocketAddr,
     deadline: Deadline,
 ) -> Words {
-    let watch = Stopwatch::start();
-    if let Some(seen) = tls.filter(|_| approach.begins_with_tls())
-        && (approach.speaks == Some(Speaks::Tls) || !matches!(seen.version, Some(Ok(_))))
-    {
-        // There is nothing inside, or no way to it.
-        let (heard, is) = of_tls(seen);
-        return Words { asked: Some(Speaks::Tls), heard, took: seen.took, others: Vec::new(), is };
+    let words = |asked, (heard, is), took| Words { asked, heard, took, others: Vec::new(), is };
+    if approach.speaks == Some(Speaks::Postgres) {
+        // Who asks whether TLS is spoken has to go on with it where it is: a server complains of one that leaves then.
+        let own = match looked {
+            Some(_) => None,
+            None => Some(approach.try_tls(Opening::SslRequest, at, deadline).await),
+        };
+        let looked = looked.or(own.as_ref());
+        let answer = looked.map(|looked| (answer_to(Speaks::Postgres, looked), looked.replied_in));
+        let (answer, took) = answer.unwrap_or(((Heard::Nothing, None), Duration::ZERO));
+        return words(Some(Speaks::Postgres), answer, took);
     }
+    if let Some(looked) = looked
+        && (approach.speaks == Some(Speaks::Tls) || !matches!(looked.seen.version, Some(Ok(_))))
+    {
+        // There is nothing known inside, or no way to it.
+        return words(Some(Speaks::Tls), answer_to(Speaks::Tls, looked), looked.replied_in);
+    }
+    let watch = Stopwatch::start();
     let asked = approach.speaks.filter(|speaks| !speaks_first(*speaks));
     let question = asked.map(|speaks| question(approach, speaks)).unwrap_or_default();
-    let answer = match asked {
-        // Before TLS, where it is to come.
-        Some(Speaks::Postgres) => approach.say(&question, at, deadline).await,
-        Some(_) => approach.say_inside(&question, None, at, deadline).await,
-        None if approach.speaks.is_some() => approach.say_inside(&[], None, at, deadline).await,
-        None => approach.say_inside(&[], None, at, deadline.within(GREETING)).await,
+    let deadline = match approach.speaks {
+        Some(_) => deadline,
+        None => deadline.within(GREETING),
     };
-    let is = recognise(asked, &answer.bytes);
-    Words { asked, heard: answer.heard, took: watch.elapsed(), others: Vec::new(), is }
+    let Answer { heard, bytes } = approach.say_inside(&question, None, at, deadline).await;
+    words(asked, (heard, recognise(asked, &bytes)), watch.elapsed())
 }
 
 /// Asks in other protocols, one after the other, until one is answered as only its own speakers do. At most five
@@ -58,7 +66,8 @@ pub(super) async fn try_others(approach: &Approach, words: &mut Words, at: Socke
         }
         let deadline = deadline.within(TRIED);
         let (heard, is) = match speaks {
-            Speaks::Tls => of_tls(&approach.try_tls(at, deadline).await),
+            Speaks::Tls => answer_to(speaks, &approach.try_tls(Opening::AtOnce, at, deadline).await),
+            Speaks::Postgres => answer_to(speaks, &approach.try_tls(Opening::SslRequest, at, deadline).await),
             _ => {
                 let Answer { heard, bytes } = approach.say(&question(approach, speaks), at, deadline).await;
                 (heard, recognise(Some(speaks), &bytes))
@@ -77,10 +86,10 @@ fn speaks_first(speaks: Speaks) -> bool {
 /// What is said first.
 fn question(approach: &Approach, speaks: Speaks) -> Vec<u8> {
     match speaks {
-        Speaks::Postgres => SSL_REQUEST.into(),
         Speaks::Redis => b"*1\r\n$4\r\nPING\r\n".into(),
         Speaks::Http => head(approach, ""),
-        Speaks::Tls | Speaks::Ssh | Speaks::Mysql | Speaks::Smtp => Vec::new(),
+        // Asked by a look at its TLS, or not at all.
+        Speaks::Postgres | Speaks::Tls | Speaks::Ssh | Speaks::Mysql | Speaks::Smtp => Vec::new(),
     }
 }
 
@@ -95,20 +104,14 @@ pub(super) fn head(approach: &Approach, lines: &str) -> Vec<u8> {
     .into()
 }
 
-/// What a handshake tells in the place of words.
-fn of_tls(seen: &TlsSeen) -> (Heard, Option<Speaks>) {
-    match (&seen.version, &seen.not_spoken) {
-        (Some(Ok(version)), _) => (Heard::Said(version.clone()), Some(Speaks::Tls)),
-        (_, Some(said)) => (Heard::Said(said.clone()), recognise(Some(Speaks::Tls), said.as_bytes())),
-        _ if seen.unanswered => (Heard::Nothing, None),
-        // Only what speaks TLS has a version that it does not agree to, or sends certificates.
-        (Some(Err(why)), _)
-            if why.contains("alert") || seen.only_speaks.is_some() || !seen.chain.is_empty() =>
-        {
-            (Heard::Said(why.clone()), Some(Speaks::Tls))
-        }
-        (Some(Err(why)), _) if why.contains("closed") => (Heard::Closed, None),
-        _ => (Heard::Cut, None),
+/// What a look at TLS tells in the place of words.
+fn answer_to(asked: Speaks, looked: &Inspection) -> (Heard, Option<Speaks>) {
+    let Answer { heard, bytes } = looked.reply.clone().into();
+    let is = recognise(Some(asked), &bytes);
+    match (is, &looked.seen.version) {
+        // Bytes of a handshake say nothing to anybody.
+        (Some(Speaks::Tls), Some(Ok(told) | Err(told))) => (Heard::Said(told.clone()), is),
+        _ => (heard, is),
     }
 }
 
@@ -141,6 +144,8 @@ fn recognise(asked: Option<Speaks>, said: &[u8]) -> Option<Speaks> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::net::tls::TlsSeen;
+    use crate::net::tls::inspect::Reply;
 
     #[test]
     fn a_speaker_is_known_by_its_words() {
@@ -170,17 +175,41 @@ mod tests {
     }
 
     #[test]
-    fn a_handshake_tells_its_speaker_unless_nothing_was_said() {
-        let failed = |why: &str| TlsSeen { version: Some(Err(why.to_owned())), ..TlsSeen::default() };
-        let spoken = TlsSeen { version: Some(Ok("TLSv1.3".into())), ..TlsSeen::default() };
-        let web = TlsSeen { not_spoken: Some("HTTP/1.1 400".into()), ..TlsSeen::default() };
-        let silent = TlsSeen { unanswered: true, ..failed("no answer") };
+    fn a_look_at_tls_tells_what_answered_it() {
+        let looked = |reply, version: Option<Result<&str, &str>>| {
+            let version = version.map(|it| it.map(str::to_owned).map_err(str::to_owned));
+            let seen = TlsSeen { version, ..TlsSeen::default() };
+            Inspection { seen, reply, replied_in: Duration::ZERO }
+        };
         let said = |what: &str| Heard::Said(what.to_owned());
-        assert_eq!(of_tls(&spoken), (said("TLSv1.3"), Some(Speaks::Tls)));
-        assert_eq!(of_tls(&web), (said("HTTP/1.1 400"), Some(Speaks::Http)));
-        assert_eq!(of_tls(&silent), (Heard::Nothing, None));
-        assert_eq!(of_tls(&failed("failed: alert handshake failure")).1, Some(Speaks::Tls));
-        assert_eq!(of_tls(&failed("the peer closed the connection")), (Heard::Closed, None));
-        assert_eq!(of_tls(&failed("reset by peer")), (Heard::Cut, None));
+        let bytes = |what: &[u8]| Reply::Bytes(what.to_vec());
+        for (asked, looked, heard, is) in [
+            (
+                Speaks::Tls,
+                looked(bytes(&[22, 3, 3, 0]), Some(Ok("TLSv1.3"))),
+                said("TLSv1.3"),
+                Some(Speaks::Tls),
+            ),
+            (
+                Speaks::Tls,
+                looked(bytes(&[21, 3, 3, 0]), Some(Err("alert 40"))),
+                said("alert 40"),
+                Some(Speaks::Tls),
+            ),
+            (
+                Speaks::Tls,
+                looked(bytes(b"HTTP/1.1 400 No\r\n"), None),
+                said("HTTP/1.1 400 No"),
+                Some(Speaks::Http),
+            ),
+            (Speaks::Tls, looked(Reply::Nothing, Some(Err("no answer"))), Heard::Nothing, None),
+            (Speaks::Postgres, looked(bytes(b"S"), Some(Ok("TLSv1.3"))), said("S"), Some(Speaks::Postgres)),
+            (Speaks::Postgres, looked(bytes(b"N"), None), said("N"), Some(Speaks::Postgres)),
+            (Speaks::Postgres, looked(bytes(&[21, 3, 1]), None), said("\\x15\\x03\\x01"), Some(Speaks::Tls)),
+            (Speaks::Postgres, looked(Reply::Closed, Some(Err("closed"))), Heard::Closed, None),
+            (Speaks::Postgres, looked(Reply::Cut, Some(Err("cut"))), Heard::Cut, None),
+        ] {
+            assert_eq!(answer_to(asked, &looked), (heard, is), "{looked:?}");
+        }
     }
 }

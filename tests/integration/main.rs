@@ -24,6 +24,7 @@ mod circuit_life;
 mod cli;
 mod config_errors;
 mod diagnose_command;
+mod diagnoser;
 mod dns;
 mod docs;
 mod endpoints;

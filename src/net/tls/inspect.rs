@@ -21,6 +21,7 @@ use tokio_openssl::SslStream;
 use super::connectors::unusable;
 use super::{CertificateProblem, CertificateSeen, Tls, TlsSeen, Verification};
 use crate::clock::{Deadline, Stopwatch};
+use crate::health::FailureKind;
 use crate::net::tap::{Tap, Tapped};
 use crate::net::{Dialer, Target, Trace, openssl as said, shown};
 
@@ -31,6 +32,30 @@ pub enum Opening {
     AtOnce,
     /// PostgreSQL's `SSLRequest` is, which it answers first.
     SslRequest,
+}
+
+/// What a look came to.
+#[derive(Debug)]
+pub struct Inspection {
+    /// What was seen of TLS.
+    pub seen: TlsSeen,
+    /// What came in answer to the first that was said: to `SSLRequest`, or to the client's hello.
+    pub reply: Reply,
+    /// How long that took.
+    pub replied_in: Duration,
+}
+
+/// What came in answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reply {
+    /// It begins so.
+    Bytes(Vec<u8>),
+    /// Nothing, until the time was over.
+    Nothing,
+    /// The connection was closed, politely.
+    Closed,
+    /// The connection was cut, or could not be made.
+    Cut,
 }
 
 /// PostgreSQL's `SSLRequest`: length 8, then the code 80877103 (PostgreSQL documentation, "Message Formats").
@@ -58,11 +83,14 @@ impl Dialer {
         opening: Opening,
         address: SocketAddr,
         deadline: Deadline,
-    ) -> TlsSeen {
+    ) -> Inspection {
         // As for a check: the final dot is for the resolver.
         let host = host.strip_suffix('.').unwrap_or(host);
         let inspector = Inspector { dialer: self, host, opening, address, deadline };
-        inspector.look(tls).await
+        let mut found =
+            Inspection { seen: TlsSeen::default(), reply: Reply::Nothing, replied_in: Duration::ZERO };
+        inspector.look(tls, &mut found).await;
+        found
     }
 }
 
@@ -84,41 +112,44 @@ enum Shaken {
     NotSpoken(String),
     /// It failed, for this reason.
     Failed(String),
+    /// It did not come to one, for this reason.
+    NotBegun(String),
 }
 
 impl Inspector<'_> {
-    async fn look(&self, tls: &Tls) -> TlsSeen {
-        let mut seen = TlsSeen::default();
-        let connector = match self.connector(tls, &mut seen).await {
+    async fn look(&self, tls: &Tls, found: &mut Inspection) {
+        let connector = match self.connector(tls, &mut found.seen).await {
             Ok(connector) => connector,
             Err(error) => {
                 let why = said::readable(&error.to_string());
-                seen.version = Some(Err(format!("TLS could not be set up: {why}")));
-                return seen;
+                found.seen.version = Some(Err(format!("TLS could not be set up: {why}")));
+                return;
             }
         };
-        let shaken = self.shake(&connector, tls.verification, &mut seen).await;
+        let shaken = self.shake(&connector, tls.verification, found).await;
+        let seen = &mut found.seen;
         let may_be_old = matches!(shaken, Shaken::Failed(_)) && seen.chain.is_empty();
         match shaken {
             Shaken::Agreed(version) => seen.version = Some(Ok(version)),
             Shaken::NotSpoken(answer) => seen.not_spoken = Some(answer),
             Shaken::Failed(why) => seen.version = Some(Err(why)),
+            Shaken::NotBegun(why) => seen.version = Some(Err(why)),
             Shaken::Unanswered => {
                 let why = format!("no answer to the TLS handshake within {:.1?}", seen.took);
                 (seen.version, seen.unanswered) = (Some(Err(why)), true);
             }
         }
         if may_be_old {
-            let mut second = TlsSeen::default();
+            let mut second =
+                Inspection { seen: TlsSeen::default(), reply: Reply::Nothing, replied_in: Duration::ZERO };
             if let Ok(lenient) = lenient()
                 && let Shaken::Agreed(version) = self.shake(&lenient, Verification::None, &mut second).await
                 && !matches!(version.as_str(), "TLSv1.2" | "TLSv1.3")
             {
                 seen.only_speaks = Some(version);
-                seen.chain = second.chain;
+                seen.chain = second.seen.chain;
             }
         }
-        seen
     }
 
     /// As native-tls makes it for a check. Authorities that cannot be used are a problem of the chain, and no reason not
@@ -169,36 +200,56 @@ impl Inspector<'_> {
         &self,
         connector: &SslConnector,
         verification: Verification,
-        seen: &mut TlsSeen,
+        found: &mut Inspection,
     ) -> Shaken {
         let at = Target::new(&self.address.ip().to_string(), self.address.port());
         let mut stream = match self.dialer.connect(&at, self.deadline, &mut Trace::default()).await {
             Ok(stream) => stream,
-            Err(failure) => return Shaken::Failed(format!("no further connection: {}", failure.message)),
+            Err(failure) => {
+                if failure.kind != FailureKind::ConnectTimeout {
+                    found.reply = Reply::Cut;
+                }
+                return Shaken::NotBegun(format!("no further connection: {}", failure.message));
+            }
         };
         let watch = Stopwatch::start();
-        let asked = tokio::time::timeout_at(self.deadline.instant(), self.open(&mut stream)).await;
-        let shaken = match asked {
-            Ok(Ok(())) => self.handshake(connector, verification, stream, seen).await,
-            Ok(Err(instead)) => instead,
-            Err(_) => Shaken::Failed("no answer to PostgreSQL's question for TLS".to_owned()),
+        let offered = match self.opening {
+            Opening::AtOnce => Ok(()),
+            Opening::SslRequest => self.ask_for_tls(&mut stream, &mut found.reply).await,
         };
-        seen.took = watch.elapsed();
+        found.replied_in = watch.elapsed();
+        let shaken = match offered {
+            Ok(()) => self.handshake(connector, verification, stream, found).await,
+            Err(instead) => instead,
+        };
+        found.seen.took = watch.elapsed();
+        if self.opening == Opening::AtOnce {
+            found.replied_in = found.seen.took;
+        }
         shaken
     }
 
-    /// What goes before the handshake. `Err` where it does not come to one.
-    async fn open(&self, stream: &mut TcpStream) -> Result<(), Shaken> {
-        if self.opening == Opening::AtOnce {
-            return Ok(());
-        }
-        let cut = |error: io::Error| Shaken::Failed(format!("asked for TLS, the server hung up: {error}"));
-        stream.write_all(&SSL_REQUEST).await.map_err(cut)?;
+    /// PostgreSQL's question for TLS. `Err` where it is not offered.
+    async fn ask_for_tls(&self, stream: &mut TcpStream, reply: &mut Reply) -> Result<(), Shaken> {
         let mut answer = [0; 64];
-        match stream.read(&mut answer).await.map_err(cut)? {
-            0 => Err(Shaken::Failed("asked for TLS, the server closed the connection".to_owned())),
-            1 if answer[0] == b'S' => Ok(()),
-            length => Err(Shaken::NotSpoken(shown(&answer[..length]))),
+        let exchange = async {
+            stream.write_all(&SSL_REQUEST).await?;
+            stream.read(&mut answer).await
+        };
+        *reply = match tokio::time::timeout_at(self.deadline.instant(), exchange).await {
+            Err(_) => Reply::Nothing,
+            Ok(Err(_)) => Reply::Cut,
+            Ok(Ok(0)) => Reply::Closed,
+            Ok(Ok(length)) => Reply::Bytes(answer[..length].to_vec()),
+        };
+        let none =
+            |why: &str| Err(Shaken::NotBegun(format!("asked whether it speaks TLS, the server {why}")));
+        match reply {
+            Reply::Bytes(bytes) if bytes == b"S" => Ok(()),
+            Reply::Bytes(bytes) => Err(Shaken::NotSpoken(shown(bytes))),
+            Reply::Nothing => none("did not answer"),
+            Reply::Closed => none("closed the connection"),
+            Reply::Cut => none("cut the connection"),
         }
     }
 
@@ -207,25 +258,26 @@ impl Inspector<'_> {
         connector: &SslConnector,
         verification: Verification,
         stream: TcpStream,
-        seen: &mut TlsSeen,
+        found: &mut Inspection,
     ) -> Shaken {
-        let found = Arc::default();
-        let session = session(connector, verification, self.host, &found);
+        let wrong = Arc::default();
+        let session = session(connector, verification, self.host, &wrong);
         let session = session.and_then(|ssl| SslStream::new(ssl, Tapped::new(stream, Overheard::default())));
         let mut session = match session {
             Ok(session) => session,
-            Err(error) => return Shaken::Failed(said::readable(&error.to_string())),
+            Err(error) => return Shaken::NotBegun(said::readable(&error.to_string())),
         };
         let connected =
             tokio::time::timeout_at(self.deadline.instant(), Pin::new(&mut session).connect()).await;
         let sent = session.ssl().peer_cert_chain();
         let chain: Vec<Vec<u8>> =
             sent.into_iter().flatten().take(CHAIN_MAX).filter_map(|it| it.to_der().ok()).collect();
+        let seen = &mut found.seen;
         seen.chain = chain.iter().map(|der| CertificateSeen::read(der)).collect();
-        let found = std::mem::take(&mut *found.lock().unwrap_or_else(PoisonError::into_inner));
+        let wrong = std::mem::take(&mut *wrong.lock().unwrap_or_else(PoisonError::into_inner));
         // Without authorities none of them can be known: that is told already.
         if seen.problems.is_empty() {
-            seen.problems = problems(&found, &chain);
+            seen.problems = problems(&wrong, &chain);
         }
         if session.get_ref().tap().instead_of_tls().is_some() {
             // OpenSSL read no further than it had to; the tap hears the rest of what has come.
@@ -233,6 +285,14 @@ impl Inspector<'_> {
                 tokio::time::timeout(GOODBYE, session.get_mut().read(&mut [0; Overheard::RECEIVED])).await;
         }
         let overheard = session.get_ref().tap();
+        if self.opening == Opening::AtOnce {
+            found.reply = match (overheard.received.as_slice(), &connected) {
+                ([], Err(_)) => Reply::Nothing,
+                ([], Ok(Err(error))) if is_end(error) => Reply::Closed,
+                ([], Ok(_)) => Reply::Cut,
+                (bytes, _) => Reply::Bytes(bytes.to_vec()),
+            };
+        }
         seen.wants_client_certificate = overheard.certificate_was_sent();
         match connected {
             Ok(Ok(())) => {
@@ -262,26 +322,26 @@ fn lenient() -> Result<SslConnector, ErrorStack> {
 }
 
 /// What OpenSSL found wrong, and with which certificate (DER).
-type Found = Arc<Mutex<Vec<(X509VerifyResult, Option<Vec<u8>>)>>>;
+type Wrong = Arc<Mutex<Vec<(X509VerifyResult, Option<Vec<u8>>)>>>;
 
 /// A session of a client of `host` that notes what is wrong with a certificate, and goes on.
 fn session(
     connector: &SslConnector,
     verification: Verification,
     host: &str,
-    found: &Found,
+    wrong: &Wrong,
 ) -> Result<Ssl, ErrorStack> {
     let configuration = connector.configure()?.verify_hostname(verification == Verification::Full);
     let mut session = configuration.into_ssl(host)?;
     match verification {
         Verification::None => session.set_verify(SslVerifyMode::NONE),
         Verification::Full | Verification::Chain => {
-            let found = Arc::clone(found);
+            let wrong = Arc::clone(wrong);
             let note = move |fine: bool, context: &mut X509StoreContextRef| {
                 if !fine {
                     let whose = context.current_cert().and_then(|certificate| certificate.to_der().ok());
-                    let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
-                    found.push((context.error(), whose));
+                    let mut wrong = wrong.lock().unwrap_or_else(PoisonError::into_inner);
+                    wrong.push((context.error(), whose));
                 }
                 true
             };
@@ -292,9 +352,9 @@ fn session(
 }
 
 /// What OpenSSL found, as problems, each once. It tells of an unknown authority in two or three ways.
-fn problems(found: &[(X509VerifyResult, Option<Vec<u8>>)], chain: &[Vec<u8>]) -> Vec<CertificateProblem> {
+fn problems(wrong: &[(X509VerifyResult, Option<Vec<u8>>)], chain: &[Vec<u8>]) -> Vec<CertificateProblem> {
     let mut problems = Vec::new();
-    for (result, whose) in found {
+    for (result, whose) in wrong {
         let place = chain.iter().position(|sent| Some(sent) == whose.as_ref());
         // X509_V_ERR_… in OpenSSL's x509_vfy.h.
         let problem = match (result.as_raw(), place) {
@@ -339,17 +399,20 @@ async fn refused(
 
 /// Why a handshake failed.
 fn why(error: &ssl::Error) -> String {
-    const CLOSED: &str = "the peer closed the connection during the TLS handshake";
+    if is_end(error) {
+        return "the peer closed the connection during the TLS handshake".to_owned();
+    }
     match error.io_error() {
-        Some(io) if io.kind() == io::ErrorKind::UnexpectedEof => CLOSED.to_owned(),
         Some(io) => format!("the TLS handshake failed: {io}"),
-        None => {
-            let reason = said::readable(&error.to_string());
-            match reason.to_lowercase().contains("unexpected eof") {
-                true => CLOSED.to_owned(),
-                false => format!("the TLS handshake failed: {reason}"),
-            }
-        }
+        None => format!("the TLS handshake failed: {}", said::readable(&error.to_string())),
+    }
+}
+
+/// Whether it is that the peer closed the connection.
+fn is_end(error: &ssl::Error) -> bool {
+    match error.io_error() {
+        Some(io) => io.kind() == io::ErrorKind::UnexpectedEof,
+        None => error.to_string().to_lowercase().contains("unexpected eof"),
     }
 }
 
