@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::finding::{Finding, said};
 use crate::diagnose::addresses::Reach;
 use crate::diagnose::advice::Advice;
-use crate::diagnose::evidence::{Evidence, Path, Try};
+use crate::diagnose::evidence::{Evidence, Path};
 use crate::diagnose::hops;
 use crate::diagnose::reading::Ending;
 use crate::diagnose::text;
@@ -84,13 +84,16 @@ pub(super) fn no_route(evidence: &Evidence) -> Option<Finding> {
         Some(_) => "look who made that entry: `ip route show table all`",
         None => "look at this network namespace's own routes: `ip route; ip -6 route`",
     };
+    // Elsewhere the table above is all there is.
+    let advice = Advice::on(evidence);
+    let routes = if advice.on_aws() { advice.routes() } else { Vec::new() };
     let finding = Finding::certain(summary)
         .because(source)
         .because(unseen(evidence))
         .because(evidence_of(evidence, path))
         .advise(v6)
         .step(local)
-        .advise(Advice::on(evidence).routes());
+        .advise(routes);
     Some(finding)
 }
 
@@ -142,17 +145,25 @@ fn counts_as_dead(evidence: &Evidence, path: &Path) -> bool {
 /// The same connection is made at one time and not, or late, at another: a block would be one each time.
 pub(super) fn packet_loss(evidence: &Evidence) -> Option<Finding> {
     let timed_out = only_said(evidence, FailureKind::ConnectTimeout);
-    if !evidence.works() && !timed_out {
+    // What is lost later on is answered too late, or never.
+    let late_answer = [FailureKind::Timeout, FailureKind::QueryTimeout]
+        .into_iter()
+        .any(|kind| evidence.fails_by(kind).is_some());
+    if !evidence.works() && !timed_out && !late_answer {
         return None;
     }
     let path = evidence.path()?;
-    let number = |which: &dyn Fn(&&Try) -> bool| path.tries.iter().filter(which).count();
-    let connected = number(&|one| one.connected());
-    let (silent, quick) =
-        (number(&|one| one.unanswered()), number(&|one| one.connected() && one.took < QUICK));
-    let late = number(&|one| one.connected() && one.took >= REPEATED);
+    // The check's own connection is one more, where it can have been made to no other address.
+    let of_check = evidence.attempt.as_ref().filter(|_| evidence.works() && evidence.paths.len() == 1);
+    let of_check = of_check.and_then(|attempt| attempt.phases.get(Phase::Connect));
+    let connected = path.tries.iter().filter(|one| one.connected()).map(|one| one.took);
+    let connected: Vec<Duration> = connected.chain(of_check).collect();
+    let silent = path.tries.iter().filter(|one| one.unanswered()).count();
+    let late = connected.iter().filter(|took| **took >= REPEATED).count();
+    let quick = connected.iter().any(|took| *took < QUICK);
     // Where each takes its second, that is how long the way is.
-    let lost = connected > 0 && (silent > 0 || (late > 0 && quick > 0));
+    let lost = path.connects() && (silent > 0 || (late > 0 && quick));
+    let of = connected.len() + silent;
     let address = path.address;
     // Nothing was lost just now; something was at the check.
     let passed = timed_out && path.connects();
@@ -165,7 +176,7 @@ pub(super) fn packet_loss(evidence: &Evidence) -> Option<Finding> {
     let summary = match lost {
         true => format!(
             "packets to {address} are lost now and then: of {}, {}",
-            text::count(path.tries.len(), "try", "tries"),
+            text::count(of, "connection", "connections"),
             text::all(&lost_ones)
         ),
         false => format!("{address} did not answer the check's connection, and a moment later it did"),
@@ -173,6 +184,7 @@ pub(super) fn packet_loss(evidence: &Evidence) -> Option<Finding> {
     let confidence = if lost { Confidence::Likely } else { Confidence::Unclear };
     let finding = Finding::new(confidence, summary)
         .because(evidence_of(evidence, path))
+        .because(of_check.map(|took| format!("the check's own connection was made in {}", text::time(took))))
         .because(unseen(evidence))
         .or_else("a server whose queue of new connections is full at times, which drops them in the same way")
         .advise(Advice::on(evidence).accept_queue())

@@ -484,7 +484,17 @@ fn ways() -> Vec<Case> {
     let late = Try { took: millis(1030), ..connected(5432) };
     lossy.paths[0].tries = vec![late.clone(), connected(5432), silent(5432), connected(5432)];
     let mut far = postgres();
-    far.paths[0].tries = vec![late; 4];
+    far.paths[0].tries = vec![late.clone(); 4];
+    let second = attempt(Ok(()));
+    let slow_connect = |mut one: Attempt| {
+        one.phases.add(Phase::Connect, Duration::from_secs(1));
+        one
+    };
+    far.attempt = Some(slow_connect(second.clone()));
+    let mut lost_by_check = postgres();
+    lost_by_check.attempt = Some(slow_connect(second));
+    let mut lost_later = failing(lossy.clone(), failure(Phase::Query, Kind::QueryTimeout, "no answer"));
+    lost_later.words = None;
     let lost_first = unconnected(vec![silent(5432), connected(5432)], Some(refused(47)), timeout);
     let passed = unconnected(vec![connected(5432)], Some(refused(47)), timeout);
     let mut unseen = host_dropped();
@@ -691,7 +701,7 @@ fn ways() -> Vec<Case> {
             "packets lost now and then",
             lossy,
             (PacketLoss, Likely),
-            "packets to 10.0.3.7:5432 are lost now and then: of four tries, one had no answer and one only after a repetition",
+            "packets to 10.0.3.7:5432 are lost now and then: of five connections, one had no answer and one only after a repetition",
             "ethtool -S",
         ),
         case(
@@ -705,7 +715,7 @@ fn ways() -> Vec<Case> {
             "a first connection that was lost",
             lost_first,
             (PacketLoss, Likely),
-            "packets to 10.0.3.7:5432 are lost now and then: of two tries, one had no answer",
+            "packets to 10.0.3.7:5432 are lost now and then: of two connections, one had no answer",
             "ss -ltn",
         ),
         case(
