@@ -92,8 +92,8 @@ fn diagnosed(arguments: &Arguments, sources: &Sources, log_wanted: bool) -> Resu
     let clock = Clock::start();
     let network = probe::network(&asked.plan);
     let progress = Mutex::new(Progress::new(&wanted, *timeout, *format));
-    let walk = Walk { network: &network, clock, timeout: *timeout, progress: &progress };
-    let ended = one_shot::among_servers("diagnosed", async |_: &Visits| {
+    let ended = one_shot::among_servers("diagnosed", async |visits: &Visits| {
+        let walk = Walk { network: &network, clock, timeout: *timeout, progress: &progress, visits };
         let task = task(&sources.env).await;
         let all = wanted
             .iter()
@@ -220,12 +220,13 @@ struct Walk<'a> {
     clock: Clock,
     timeout: Duration,
     progress: &'a Mutex<Progress>,
+    visits: &'a Visits,
 }
 
 impl Walk<'_> {
     /// Diagnoses the one at this place; `None` where that failed by a fault of ours, which was told.
     async fn diagnose(&self, index: usize, wanted: &Wanted<'_>, around: Surroundings) -> Option<Diagnosis> {
-        let Self { network, clock, timeout, progress } = self;
+        let Self { network, clock, timeout, progress, visits } = self;
         let name = &wanted.plan.policy().name;
         let fault = |what: &str| {
             let text = format!("error: {name}: {what}, which is a fault of Sickbay's own");
@@ -235,6 +236,7 @@ impl Walk<'_> {
         let Some(diagnoser) = Diagnoser::new(wanted.plan, network, around) else {
             return fault("an enabled dependency has no target");
         };
+        visits.until(diagnoser.gone());
         let mut tell = |hop: &Hop| with(progress, |progress| progress.note(index, hop));
         let found = diagnoser.diagnose(*clock, Deadline::after(*timeout), &mut tell);
         let found = tokio::time::timeout(*timeout + GRACE, found).await;

@@ -33,6 +33,11 @@ impl Visits {
         self.0.borrow_mut().push(probe.gone());
     }
 
+    /// The same of several, which this waits for.
+    pub(super) fn until(&self, gone: BoxFuture<'static, ()>) {
+        self.0.borrow_mut().push(gone);
+    }
+
     /// Ends when all have left, soon.
     async fn over(self) {
         let _ = tokio::time::timeout(GOODBYE, join_all(self.0.into_inner())).await;

@@ -214,7 +214,10 @@ impl Course<'_> {
         };
         let Some(mut heard) = heard else { return };
         if heard.is.is_none() {
-            let others = async |deadline| words::try_others(&approach, &mut heard, at, deadline).await;
+            let agreed = |tls: &TlsSeen| matches!(tls.version, Some(Ok(_)));
+            let inside = heard.asked != Some(Speaks::Postgres) && evidence.tls.as_ref().is_some_and(agreed);
+            let others =
+                async |deadline| words::try_others(&approach, &mut heard, inside, at, deadline).await;
             let asked = self.share(OTHERS, others).await;
             report.note(|evidence| evidence.cut_short |= asked.is_none());
         }
@@ -335,12 +338,19 @@ fn not_as_its_number_says(evidence: &Evidence) -> Option<Failure> {
     let port = evidence.subject.port;
     let Words { heard, is, .. } = evidence.words.as_ref()?;
     let fail = |kind, message: String| Some(Failure::new(Phase::Query, kind, message));
+    let inside = evidence.subject.tls != TlsWanted::No && expected != Speaks::Postgres;
+    if let Some(TlsSeen { version, not_spoken, .. }) = evidence.tls.as_ref().filter(|_| inside) {
+        let fail = |why: &str| Some(Failure::new(Phase::Tls, FailureKind::TlsHandshake, why));
+        match (version, not_spoken) {
+            (Some(Err(why)), _) => return fail(why),
+            (_, Some(_)) => return fail("what answers does not speak TLS"),
+            // What is spoken inside is not for everybody to know.
+            (Some(Ok(_)), _) if is.is_none() => return None,
+            _ => {}
+        }
+    }
     if *is == Some(expected) {
         return None;
-    }
-    let inside = evidence.subject.tls != TlsWanted::No && expected != Speaks::Postgres;
-    if let Some(TlsSeen { version: Some(Err(why)), .. }) = evidence.tls.as_ref().filter(|_| inside) {
-        return Some(Failure::new(Phase::Tls, FailureKind::TlsHandshake, why.clone()));
     }
     match (is, heard) {
         (Some(other), _) => {

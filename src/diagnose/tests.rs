@@ -533,3 +533,19 @@ fn a_diagnosis_can_go_on_beside_others() {
     }
     let _ = both;
 }
+
+/// A port of the command line with TLS, as 443 is: nobody knows what is spoken inside.
+#[tokio::test]
+async fn a_secured_port_may_speak_what_it_likes_inside_and_must_speak_tls() {
+    let (settings, bare) =
+        ("kind: tcp, host: 127.0.0.1, port: PORT", Surroundings { is_bare: true, ..Default::default() });
+    let (own, plain) = (secured(|_| true, |_| Some(b"what?\n".into())).await, Peer::answering(web).await);
+    let unverified = || TlsWanted::Yes { verify: crate::config::plan::Verify::None, root_cert: None };
+    for (peer, kind) in [(&own, None), (&plain, Some(FailureKind::TlsHandshake))] {
+        let (mut it, _plan) = diagnoser(peer, settings, bare.clone());
+        (it.subject.speaks, it.subject.tls) = (Some(Speaks::Http), unverified());
+        let seen = it.seen().await;
+        assert_eq!(seen.failure().map(|failure| failure.kind), kind, "{seen:#?}");
+        assert_eq!(seen.tls.unwrap().version.is_some_and(|version| version.is_ok()), kind.is_none());
+    }
+}

@@ -20,6 +20,9 @@ const TRIED: Duration = Duration::from_millis(500);
 /// `PING` was not answered.
 const TRIED_IN_ORDER: [Speaks; 4] = [Speaks::Postgres, Speaks::Tls, Speaks::Redis, Speaks::Http];
 
+/// The same inside of TLS.
+const TRIED_INSIDE: [Speaks; 2] = [Speaks::Redis, Speaks::Http];
+
 /// The first exchange in the protocol that is expected; where none is, what the other side says by itself. `looked` is
 /// what a look at TLS came to, where there was one.
 pub(super) async fn exchange(
@@ -58,9 +61,16 @@ pub(super) async fn exchange(
 }
 
 /// Asks in other protocols, one after the other, until one is answered as only its own speakers do. At most five
-/// connections.
-pub(super) async fn try_others(approach: &Approach, words: &mut Words, at: SocketAddr, deadline: Deadline) {
-    for speaks in TRIED_IN_ORDER.into_iter().filter(|speaks| words.asked != Some(*speaks)) {
+/// connections. `inside`: TLS is spoken, and what there is inside of it is asked for.
+pub(super) async fn try_others(
+    approach: &Approach,
+    words: &mut Words,
+    inside: bool,
+    at: SocketAddr,
+    deadline: Deadline,
+) {
+    let tried: &[Speaks] = if inside { &TRIED_INSIDE } else { &TRIED_IN_ORDER };
+    for speaks in tried.iter().copied().filter(|speaks| words.asked != Some(*speaks)) {
         if words.is.is_some() || deadline.remaining().is_zero() {
             return;
         }
@@ -69,7 +79,11 @@ pub(super) async fn try_others(approach: &Approach, words: &mut Words, at: Socke
             Speaks::Tls => answer_to(speaks, &approach.try_tls(Opening::AtOnce, at, deadline).await),
             Speaks::Postgres => answer_to(speaks, &approach.try_tls(Opening::SslRequest, at, deadline).await),
             _ => {
-                let Answer { heard, bytes } = approach.say(&question(approach, speaks), at, deadline).await;
+                let question = question(approach, speaks);
+                let Answer { heard, bytes } = match inside {
+                    true => approach.say_inside(&question, None, at, deadline).await,
+                    false => approach.say(&question, at, deadline).await,
+                };
                 (heard, recognise(Some(speaks), &bytes))
             }
         };
