@@ -142,7 +142,7 @@ async fn check_one(plan: &DependencyPlan, network: &Network, clock: Clock, visit
             return None;
         }
     };
-    visits.add(&*probe);
+    visits.add(probe.gone());
     let check = check::run(&mut *probe, policy, Permit::Check, Loudness::News, check::new_id(), clock).await;
     probe.close().await;
     Some(check)

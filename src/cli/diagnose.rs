@@ -236,7 +236,7 @@ impl Walk<'_> {
         let Some(diagnoser) = Diagnoser::new(wanted.plan, network, around) else {
             return fault("an enabled dependency has no target");
         };
-        visits.until(diagnoser.gone());
+        visits.add(diagnoser.gone());
         let mut tell = |hop: &Hop| with(progress, |progress| progress.note(index, hop));
         let found = diagnoser.diagnose(*clock, Deadline::after(*timeout), &mut tell);
         let found = tokio::time::timeout(*timeout + GRACE, found).await;
@@ -340,8 +340,11 @@ fn text(name: Option<&str>, found: &Diagnosis) -> String {
     let (cause, confidence) = (verdict.cause, verdict.confidence);
     // Writing to a string cannot fail, here and below.
     let _ = writeln!(text, "\n{style}{mark} {cause}{style:#} ({confidence}): {}", verdict.summary);
+    if !verdict.because.is_empty() {
+        text.push_str("  because\n");
+    }
     for because in &verdict.because {
-        let _ = writeln!(text, "  because {}", below(because, 10));
+        let _ = writeln!(text, "    {}", below(because, 4));
     }
     for step in &verdict.advice {
         let _ = writeln!(text, "  → {}", with_its_command(step));
@@ -451,8 +454,9 @@ database  db.internal:5432
 … protocol            not reached
 
 ✗ port_dropped (likely): packets to port 5432 vanish
-  because nobody answered
-  because port 1 was refused at once
+  because
+    nobody answered
+    port 1 was refused at once
   → look at the security group:
       aws ec2 describe-security-groups
   → compare: `a` and `b`";

@@ -7,7 +7,7 @@ use futures_util::future::{BoxFuture, join_all};
 use super::{Exit, WARN, logging, runtime, tell_error};
 use crate::agent::Signals;
 use crate::config::{Overrides, Plan};
-use crate::probe::{GOODBYE, Probe};
+use crate::probe::GOODBYE;
 
 /// The plan, its warnings told and its log set up. Log lines are for those who wanted them.
 pub(super) fn plan(
@@ -28,13 +28,8 @@ pub(super) fn plan(
 pub(super) struct Visits(RefCell<Vec<BoxFuture<'static, ()>>>);
 
 impl Visits {
-    /// What this probe opens is waited for in the end, whatever becomes of the probe.
-    pub(super) fn add(&self, probe: &dyn Probe) {
-        self.0.borrow_mut().push(probe.gone());
-    }
-
-    /// The same of several, which this waits for.
-    pub(super) fn until(&self, gone: BoxFuture<'static, ()>) {
+    /// What this ends with is waited for in the end, whatever becomes of who opened it.
+    pub(super) fn add(&self, gone: BoxFuture<'static, ()>) {
         self.0.borrow_mut().push(gone);
     }
 

@@ -146,7 +146,7 @@ async fn until_success(
         Ok(None) => return,
         Err(failure) => return tell_error(&format!("error: {}: {failure}", plan.policy().name)),
     };
-    visits.add(&*probe);
+    visits.add(probe.gone());
     loop {
         let due = clock.instant(record.due());
         if due >= end.instant() {

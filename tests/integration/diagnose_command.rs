@@ -130,7 +130,7 @@ async fn a_url_is_logged_in_with_and_its_password_is_never_told() {
     let report = wrong.json();
     assert_eq!((&report["failure_kind"], &report["dependency"]), (&json!("auth_failed"), &Value::Null));
     assert_eq!(report["verdict"]["cause"], "password_wrong", "{report:#}");
-    assert!(wrong.stderr.contains("sickbay"), "the log goes to standard error: {wrong:?}");
+    assert!(wrong.stderr.contains("connection parameters"), "the log goes to standard error: {wrong:?}");
     let http = format!("{}?token=hunter2", service.url("/health")).replace("://", "://ann:hunter2@");
     let asked = run_cli(&["diagnose", &http], &env).await;
     assert_eq!(asked.code, Some(1), "{asked:?}");
