@@ -88,7 +88,7 @@ async fn a_host_and_a_port_need_no_configuration_and_live_with_a_wrong_one() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_works_is_told_hop_by_hop_and_ends_with_0() {
     let tls = PostgresTls::Required(certs().good.clone());
-    let database = Postgres::start(PostgresOptions { tls, ..PostgresOptions::default() }).await;
+    let mut database = Postgres::start(PostgresOptions { tls, ..PostgresOptions::default() }).await;
     let settings =
         json!({"host": "localhost", "sslmode": "verify-full", "root_cert": certs().ca, "impact": "none"});
     let config = Config::quick([on_postgres("orders", &database, settings)]);
@@ -109,6 +109,11 @@ async fn what_works_is_told_hop_by_hop_and_ends_with_0() {
     assert_eq!((&report["dependency"], &report["failure_kind"]), (&json!("orders"), &Value::Null));
     assert_eq!(report["verdict"]["cause"], "works");
     assert_eq!(report["check_id"], Value::Null, "somebody asked");
+    database.stop().await;
+    let log = database.log();
+    for noise in ["unexpected EOF", "incomplete startup", "could not accept SSL", "reset by peer"] {
+        assert!(!log.contains(noise), "{noise}: {log}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
