@@ -155,6 +155,22 @@ impl Course<'_> {
             evidence.cut_short |= heard.is_none();
             evidence.words = heard;
         });
+        self.other_protocols(report, at).await;
+    }
+
+    /// What it is that listens there, where its first words did not tell.
+    async fn other_protocols(&self, report: &mut Report<'_>, at: SocketAddr) {
+        let evidence = report.evidence();
+        let Some(mut heard) = evidence.words.clone().filter(|words| words.is.is_none()) else { return };
+        let agreed = |tls: &TlsSeen| matches!(tls.version, Some(Ok(_)));
+        let inside = heard.asked != Some(Speaks::Postgres) && evidence.tls.as_ref().is_some_and(agreed);
+        let approach = self.approach();
+        let others = async |deadline| words::try_others(&approach, &mut heard, inside, at, deadline).await;
+        let asked = self.share(OTHERS, others).await;
+        report.note(|evidence| {
+            evidence.cut_short |= asked.is_none();
+            evidence.words = Some(heard);
+        });
     }
 
     /// One attempt of a check; where none can be made, the failure that it would meet.
@@ -162,8 +178,11 @@ impl Course<'_> {
         let attempt = match no_way(report.evidence(), reachable) {
             Some(failure) => Some(Attempt::failed(failure)),
             None => {
-                let time =
-                    self.diagnoser.plan.policy().timeout.min(self.deadline.remaining().saturating_sub(after));
+                let timeout = self.diagnoser.plan.policy().timeout;
+                // What speaks another protocol needs no longer to show that it does not speak this one.
+                let is_another = report.evidence().words.as_ref().is_some_and(Words::is_another);
+                let timeout = if is_another { timeout.min(PATIENCE) } else { timeout };
+                let time = timeout.min(self.deadline.remaining().saturating_sub(after));
                 self.share(time, async |deadline| self.make_attempt(None, deadline).await).await
             }
         };
@@ -197,39 +216,30 @@ impl Course<'_> {
         Attempt { result, phases: trace.phases, address: trace.address, details, warnings: seen.warnings }
     }
 
-    /// What it is that listens there, where it is not what it should be; and, for a port of the command line, whether that
-    /// is a failure.
+    /// What listens there, where there was no reason to ask before; and, for a port of the command line, whether it is a
+    /// failure that it speaks what it does.
     async fn what_listens(&self, report: &mut Report<'_>, at: SocketAddr) {
-        let approach = self.approach();
         let evidence = report.evidence();
         let failed = evidence.failure().is_some_and(|failure| failure.phase >= Phase::Tls);
-        let heard = match evidence.words.clone() {
-            Some(words) => Some(words),
-            // Nothing was known to ask; now there is a reason to.
-            None if failed => {
-                let exchange = async |deadline| words::exchange(&approach, None, at, deadline).await;
-                self.share(self.patience(), exchange).await
-            }
-            None => None,
-        };
-        let Some(mut heard) = heard else { return };
-        if heard.is.is_none() {
-            let agreed = |tls: &TlsSeen| matches!(tls.version, Some(Ok(_)));
-            let inside = heard.asked != Some(Speaks::Postgres) && evidence.tls.as_ref().is_some_and(agreed);
-            let others =
-                async |deadline| words::try_others(&approach, &mut heard, inside, at, deadline).await;
-            let asked = self.share(OTHERS, others).await;
-            report.note(|evidence| evidence.cut_short |= asked.is_none());
+        if failed && evidence.words.is_none() {
+            let approach = self.approach();
+            let exchange = async |deadline| words::exchange(&approach, None, at, deadline).await;
+            let heard = self.share(self.patience(), exchange).await;
+            report.note(|evidence| {
+                evidence.cut_short |= heard.is_none();
+                evidence.words = heard;
+            });
+            self.other_protocols(report, at).await;
         }
-        report.note(|evidence| {
-            evidence.words = Some(heard);
-            if evidence.subject.is_bare_port()
-                && let Some(failure) = not_as_its_number_says(evidence)
-                && let Some(Attempt { result: result @ Ok(()), .. }) = &mut evidence.attempt
-            {
-                *result = Err(failure);
-            }
-        });
+        if report.evidence().subject.is_bare_port()
+            && let Some(failure) = not_as_its_number_says(report.evidence())
+        {
+            report.note(|evidence| {
+                if let Some(Attempt { result: result @ Ok(()), .. }) = &mut evidence.attempt {
+                    *result = Err(failure);
+                }
+            });
+        }
     }
 
     /// What went unanswered, in small segments.
@@ -244,7 +254,9 @@ impl Course<'_> {
         // Who answers nothing at all, however little was said, has not swallowed anything large.
         let answers = evidence.words.as_ref().is_some_and(|words| matches!(words.heard, Heard::Said(_)))
             || evidence.tls.as_ref().is_some_and(|tls| matches!(tls.version, Some(Ok(_))));
+        let is_another = evidence.words.as_ref().is_some_and(Words::is_another);
         let exchange = match (handshake, attempt, evidence.subject.speaks) {
+            _ if is_another => None,
             (true, _, _) => Some(Exchange::Handshake),
             (false, Some(_), _) if !answers || evidence.subject.is_bare_port() => None,
             (false, Some(_), _) if !self.explains => {
@@ -374,6 +386,13 @@ fn not_as_its_number_says(evidence: &Evidence) -> Option<Failure> {
 
 fn internal(what: &str) -> Failure {
     Failure::new(Phase::Connect, FailureKind::Internal, what)
+}
+
+impl Words {
+    /// Whether what was asked is not what is spoken there.
+    fn is_another(&self) -> bool {
+        self.asked.is_some() && self.is.is_some() && self.is != self.asked
+    }
 }
 
 impl Attempt {
