@@ -35,6 +35,7 @@ mod http_2;
 mod http_probe;
 mod imports;
 mod inspection;
+mod lab_works;
 mod names;
 mod openapi;
 mod orders;

@@ -246,6 +246,14 @@ pub async fn run_cli_with(args: &[&str], env: &Env, change: impl FnOnce(&mut Com
     to_its_end(command, args).await
 }
 
+/// Runs `sickbay ARGS` to its end through another command, such as `nsenter --net=… --`.
+pub async fn run_cli_through(command: &[&str], args: &[&str], env: &Env) -> Output {
+    let (program, arguments) = command.split_first().expect("a command");
+    let mut through = Command::new(program);
+    through.args(arguments).arg(env!("CARGO_BIN_EXE_sickbay"));
+    to_its_end(prepared(through, env), args).await
+}
+
 /// Runs `sickbay ARGS` with this as its standard output.
 pub async fn run_cli_into(stdout: impl Into<Stdio>, args: &[&str], env: &Env) -> Output {
     to_its_end_into(stdout.into(), sickbay(env), args).await

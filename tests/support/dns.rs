@@ -283,6 +283,15 @@ impl ScriptedDns {
     /// The same with bytes.
     pub async fn raw(says: impl Fn(&Asked) -> Option<Vec<u8>> + Send + Sync + 'static) -> Self {
         let (udp, tcp) = both_sockets().await;
+        Self::on(udp, tcp, says)
+    }
+
+    /// The same on these sockets, wherever they were made.
+    pub fn on(
+        udp: UdpSocket,
+        tcp: TcpListener,
+        says: impl Fn(&Asked) -> Option<Vec<u8>> + Send + Sync + 'static,
+    ) -> Self {
         let address = udp.local_addr().expect("its address");
         let log = Arc::new(Mutex::new(Vec::<Asked>::new()));
         let noted = Arc::clone(&log);

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::fs;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -14,6 +14,7 @@ use hyper::service::service_fn;
 use hyper::{HeaderMap, Method, Request, Response};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
 
 use super::certs::Pair;
 use super::tcp::Peer;
@@ -93,9 +94,14 @@ struct Script {
 impl HttpServer {
     /// Starts one that gives this answer on every path.
     pub async fn start(answer: Answer) -> Self {
+        Self::on(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port"), answer)
+    }
+
+    /// The same on this listener, wherever it was made.
+    pub fn on(listener: TcpListener, answer: Answer) -> Self {
         let script = Script::shared(answer);
         let shared = Arc::clone(&script);
-        let peer = Peer::start(move |stream| serve(stream, Arc::clone(&shared))).await;
+        let peer = Peer::on(listener, move |stream| serve(stream, Arc::clone(&shared)));
         Self { peer, scheme: "http", script }
     }
 

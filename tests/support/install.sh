@@ -46,6 +46,10 @@ need_test() {
     have_daemon dnsmasq || missing+=(dnsmasq-base)
     have_daemon pgbouncer || missing+=(pgbouncer)
     have openssl || missing+=(openssl)
+    # Networks to be broken: tests/support/lab.rs.
+    have_daemon ip || missing+=(iproute2)
+    have_daemon nft || missing+=(nftables)
+    { have unshare && have nsenter; } || missing+=(util-linux)
     # Without ensurepip, which Debian has in a package of its own, no virtual environment can be made.
     python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
 }

@@ -8,6 +8,7 @@
 //! - [`certs`]: an authority of our own, and certificates that are good, expired, for another name, of a stranger.
 //! - [`agent`]: the built binary, as the agent or as a one-shot command. [`client`]: asks it over HTTP.
 //! - [`config`]: configuration files with short timings, and what a check of one comes to.
+//! - [`lab`]: a network of three hosts of its own, to be broken.
 //! - [`python`]: validators from PyPI that are not ours.
 //! - [`wait`]: waits for a condition. No test sleeps to let something happen.
 //! - [`hostile`]: configurations that are too large to be kept as files.
@@ -23,6 +24,7 @@ pub mod dns;
 pub mod fake_redis;
 pub mod hostile;
 pub mod http;
+pub mod lab;
 pub mod pgbouncer;
 pub mod ports;
 pub mod postgres;

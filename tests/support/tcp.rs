@@ -65,11 +65,13 @@ pub struct Peer {
 
 /// Accepts and never says a word, whatever it is told.
 pub async fn mute() -> Peer {
-    Peer::start(|mut stream| async move {
-        let mut nothing = [0; 1_024];
-        while matches!(stream.read(&mut nothing).await, Ok(1..)) {}
-    })
-    .await
+    Peer::start(say_nothing).await
+}
+
+/// What a [`mute`] peer does with a connection.
+pub async fn say_nothing(mut stream: TcpStream) {
+    let mut nothing = [0; 1_024];
+    while matches!(stream.read(&mut nothing).await, Ok(1..)) {}
 }
 
 /// Accepts, sends these bytes and closes.
@@ -115,7 +117,8 @@ pub async fn two_hosts(server: SocketAddr) -> [Peer; 2] {
     panic!("no port is free on two addresses");
 }
 
-async fn pass_on(mut client: TcpStream, server: SocketAddr) {
+/// Passes on what one side says to the other, until both have ended.
+pub async fn pass_on(mut client: TcpStream, server: SocketAddr) {
     if let Ok(mut server) = TcpStream::connect(server).await {
         let _ = copy_bidirectional(&mut client, &mut server).await;
     }
@@ -136,7 +139,8 @@ impl Peer {
         Self::on(listener, then)
     }
 
-    fn on<F>(listener: TcpListener, then: impl Fn(TcpStream) -> F + Send + 'static) -> Self
+    /// Accepts on this one, wherever it was made.
+    pub fn on<F>(listener: TcpListener, then: impl Fn(TcpStream) -> F + Send + 'static) -> Self
     where
         F: Future<Output = ()> + Send + 'static,
     {
