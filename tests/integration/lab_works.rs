@@ -95,6 +95,16 @@ async fn filters_drop_or_reject() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn every_other_packet_is_lost() {
+    let Some(lab) = Lab::new() else { return };
+    let _listener = lab.tcp("10.77.2.10:5432");
+    lab.filter(Host::Router, "tcp dport 5432 tcp flags & (syn | ack) == syn numgen inc mod 2 0 drop");
+    // Each is over before the kernel tries again, after a second.
+    let ends = [(); 4].map(|()| lab.connects(SERVER, 5432, 0.5));
+    assert_eq!(ends, ["silent", "connected", "silent", "connected"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn routes_lead_nowhere_in_several_ways() {
     let Some(lab) = Lab::new() else { return };
     // The router looks for a host that is not there.

@@ -35,6 +35,8 @@ pub struct Certs {
     pub endless: Pair,
     /// For the same names; ended on 2020-02-01.
     pub expired: Pair,
+    /// For the same names; begins on 2090-01-01.
+    pub future: Pair,
     /// For `elsewhere.test` only.
     pub other_name: Pair,
     /// For the same names as `good`, by an authority that nobody trusts.
@@ -51,6 +53,7 @@ pub fn certs() -> &'static Certs {
         let fresh = ["-days", "90"];
         let soon = ["-days", "10"];
         let past = ["-startdate", "20200101000000Z", "-enddate", "20200201000000Z"];
+        let later = ["-startdate", "20900101000000Z", "-enddate", "20910101000000Z"];
         let never = ["-startdate", "20200101000000Z", "-enddate", "99991231235959Z"];
         let below = |name: &str, validity: &[&str]| {
             let between = authority.delegate(&format!("{name}-between"), validity);
@@ -66,6 +69,7 @@ pub fn certs() -> &'static Certs {
             endless: authority.sign("endless", NAMES, &never),
             good: authority.sign("good", NAMES, &fresh),
             expired: authority.sign("expired", NAMES, &past),
+            future: authority.sign("future", NAMES, &later),
             other_name: authority.sign("other-name", "DNS:elsewhere.test", &fresh),
             stranger: strange.sign("stranger", NAMES, &fresh),
             ca: authority.pair.cert,

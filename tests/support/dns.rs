@@ -6,7 +6,7 @@ use std::process::Command;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use hickory_resolver::proto::op::{Message, OpCode};
+use hickory_resolver::proto::op::{Message, OpCode, ResponseCode};
 use hickory_resolver::proto::rr::rdata::{A, AAAA, CNAME, TXT};
 use hickory_resolver::proto::rr::{Name, RData, Record as Answer};
 use rustix::process::Signal;
@@ -271,6 +271,45 @@ pub fn text(text: &str) -> RData {
 pub fn alias(name: &str, target: &str) -> Answer {
     let [name, target] = [name, target].map(|name| Name::from_ascii(name).expect("a name"));
     Answer::from_rdata(name, 5, RData::CNAME(CNAME(target)))
+}
+
+/// What a server of these records alone says, as [`Dns`] does: for [`ScriptedDns`].
+pub fn by_records(
+    records: impl Into<Vec<Record>>,
+) -> impl Fn(&Asked) -> Option<Message> + Send + Sync + 'static {
+    let records = records.into();
+    move |asked| {
+        let name = asked.name.trim_end_matches('.');
+        let owner = |record: &Record| match record {
+            Record::Address(name, _) | Record::Cname(name, _) | Record::Txt(name, _) => name.clone(),
+            Record::Srv(name, ..) => name.clone(),
+        };
+        let data = records.iter().filter(|record| owner(record) == name).filter_map(|record| match record {
+            Record::Address(_, ip) => (asked.record == data(&ip.to_string()).record_type().to_string())
+                .then(|| data(&ip.to_string())),
+            Record::Txt(_, said) => (asked.record == "TXT").then(|| text(said)),
+            Record::Cname(..) | Record::Srv(..) => None,
+        });
+        let data: Vec<RData> = data.collect();
+        let target = records.iter().find_map(|record| match record {
+            Record::Cname(alias, target) if alias == name => Some(target),
+            _ => None,
+        });
+        if let Some(target) = target {
+            let mut answer = asked.records([alias(&asked.name, &format!("{target}."))]);
+            if !records.iter().any(|record| owner(record) == *target) {
+                answer.metadata.response_code = ResponseCode::NXDomain;
+            }
+            return Some(answer);
+        }
+        let mut answer = asked.answer(data);
+        // A name exists, too, where one exists below it.
+        let below = format!(".{name}");
+        if !records.iter().any(|record| owner(record) == name || owner(record).ends_with(&below)) {
+            answer.metadata.response_code = ResponseCode::NXDomain;
+        }
+        Some(answer)
+    }
 }
 
 impl ScriptedDns {

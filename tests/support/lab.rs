@@ -23,11 +23,14 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use hickory_resolver::proto::op::Message;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use tokio::net::{TcpListener, UdpSocket};
 
 use super::agent::{Env, Output, run_cli_through};
+use super::dns::{self, Asked, Record, ScriptedDns};
 use super::scratch::Folder;
+use super::wait::eventually;
 use super::{python, user};
 
 /// The client's only address.
@@ -201,11 +204,41 @@ impl Lab {
         passed.unwrap_or_else(|| panic!("{kind} {address}: {}", String::from_utf8_lossy(&said)))
     }
 
+    /// A name server at one of the server's addresses that has these records.
+    pub fn resolver(&self, at: &str, records: impl Into<Vec<Record>>) -> ScriptedDns {
+        self.scripted_resolver(at, dns::by_records(records))
+    }
+
+    /// One that says what `says` makes of a question.
+    pub fn scripted_resolver(
+        &self,
+        at: &str,
+        says: impl Fn(&Asked) -> Option<Message> + Send + Sync + 'static,
+    ) -> ScriptedDns {
+        let at = format!("{at}:53");
+        ScriptedDns::on(self.udp(&at), self.tcp(&at), move |asked| {
+            says(asked).map(|message| message.to_vec().expect("a sound message"))
+        })
+    }
+
     /// Starts a program on the server; it ends with the network.
     pub fn start(&mut self, program: &str, arguments: &[&str]) {
         let mut command = self.command(Host::Server, program);
         command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         self.programs.push(command.spawn().expect("nsenter starts"));
+    }
+
+    /// Waits until what was started takes connections there.
+    pub async fn until_it_listens(&self, host: &str, port: u16) {
+        let program = python::program("python");
+        let script = format!("import socket; socket.create_connection(('{host}', {port}), 5)");
+        eventually(&format!("{host}:{port} to listen"), || {
+            let mut connect = self.command(Host::Client, program.get_program());
+            let output = connect.args(["-c", &script]).stdin(Stdio::null()).output().expect("nsenter starts");
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            std::future::ready(if output.status.success() { Ok(()) } else { Err(said) })
+        })
+        .await;
     }
 
     /// The processes that it consists of: what holds it, and the programs that were started.

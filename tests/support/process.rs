@@ -149,6 +149,11 @@ where
     .await
 }
 
+/// Sends a signal to a process of a running server.
+pub fn signal(of: u32, signal: Signal) {
+    kill_process(pid(of), signal).expect("it runs");
+}
+
 /// Whether there is a process of this number that has not ended.
 pub fn is_alive(pid: u32) -> bool {
     state(pid).is_some_and(|state| state != 'Z')

@@ -8,6 +8,7 @@ use super::{plain, session};
 use crate::support::agent::Signal;
 use crate::support::config::{Config, WELL, check, failure, on_postgres};
 use crate::support::postgres::{Postgres, PostgresOptions};
+use crate::support::process::signal;
 use crate::support::wait::eventually;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -101,9 +102,4 @@ async fn a_server_that_starts_or_goes_away_says_so() {
     let seen = check([on_postgres("database", &server, json!({}))]).await;
     assert_eq!(failure(&seen["database"]), ["auth", "starting_up", "57P03"], "{seen:#}");
     assert_eq!(seen["database"]["last_check"]["attempts"], 2, "it may pass");
-}
-
-fn signal(pid: u32, signal: Signal) {
-    let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw).expect("a process number");
-    rustix::process::kill_process(pid, signal).expect("it runs");
 }
