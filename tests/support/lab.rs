@@ -9,8 +9,9 @@
 //! `/etc/hosts` of its own. What listens on the server is either a socket that is made there and used here, in the test
 //! process, or a program that is started there.
 //!
-//! One process holds all of it, and ends when the test process does, however that ends; nothing is left then, since
-//! everything else hangs on that process: the namespaces, the mounts in them, the links between them.
+//! One process holds all of it, and ends when the test process does, however that ends, since it reads from it. Nothing is
+//! left then: the namespaces, the mounts in them and the links between them are that process's alone. What was started on
+//! the server is ended as other servers are.
 //!
 //! It takes root, or user namespaces.
 
@@ -29,7 +30,7 @@ use tokio::net::{TcpListener, UdpSocket};
 
 use super::agent::{Env, Output, run_cli_through};
 use super::dns::{self, Asked, Record, ScriptedDns};
-use super::scratch::Folder;
+use super::scratch::{self, Folder};
 use super::wait::eventually;
 use super::{python, user};
 
@@ -225,7 +226,10 @@ impl Lab {
     pub fn start(&mut self, program: &str, arguments: &[&str]) {
         let mut command = self.command(Host::Server, program);
         command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        self.programs.push(command.spawn().expect("nsenter starts"));
+        // `nsenter` becomes the program.
+        let child = command.spawn().expect("nsenter starts");
+        scratch::register(child.id());
+        self.programs.push(child);
     }
 
     /// Waits until what was started takes connections there.
@@ -266,7 +270,7 @@ impl Lab {
     fn command(&self, host: Host, program: impl AsRef<std::ffi::OsStr>) -> Command {
         let enter = self.enter(host);
         let mut command = Command::new(&enter[0]);
-        command.args(&enter[1..]).arg(program).current_dir(super::scratch::root());
+        command.args(&enter[1..]).arg(program).current_dir(scratch::root());
         let path = std::env::var("PATH").unwrap_or_default();
         // `ip` and `nft` live in sbin, which is not in every user's PATH.
         command.env("PATH", format!("{path}:/usr/sbin:/sbin"));
@@ -300,10 +304,13 @@ impl Lab {
 
 impl Drop for Lab {
     fn drop(&mut self) {
-        for child in self.programs.iter_mut().chain([&mut self.holder]) {
-            let _ = child.kill();
-            let _ = child.wait();
+        for program in &mut self.programs {
+            let _ = program.kill();
+            let _ = program.wait();
+            scratch::unregister(program.id());
         }
+        let _ = self.holder.kill();
+        let _ = self.holder.wait();
     }
 }
 
