@@ -25,6 +25,7 @@ mod cli;
 mod config_errors;
 mod diagnose_command;
 mod diagnoser;
+mod diagnosis;
 mod dns;
 mod docs;
 mod endpoints;

@@ -180,22 +180,27 @@ impl Lab {
 
     /// A socket of the server that listens, for this process to accept from: `10.77.2.10:5432`.
     pub fn tcp(&self, address: &str) -> TcpListener {
-        let listener: std::net::TcpListener = self.open("tcp", address).into();
+        self.tcp_of(Host::Server, address)
+    }
+
+    /// The same on another host.
+    pub fn tcp_of(&self, host: Host, address: &str) -> TcpListener {
+        let listener: std::net::TcpListener = self.open(host, "tcp", address).into();
         listener.set_nonblocking(true).expect("a socket");
         TcpListener::from_std(listener).expect("a runtime")
     }
 
     /// A socket of the server for datagrams.
     pub fn udp(&self, address: &str) -> UdpSocket {
-        let socket: std::net::UdpSocket = self.open("udp", address).into();
+        let socket: std::net::UdpSocket = self.open(Host::Server, "udp", address).into();
         socket.set_nonblocking(true).expect("a socket");
         UdpSocket::from_std(socket).expect("a runtime")
     }
 
-    fn open(&self, kind: &str, address: &str) -> OwnedFd {
+    fn open(&self, host: Host, kind: &str, address: &str) -> OwnedFd {
         let address: SocketAddr = address.parse().expect("an address with a port");
         let (here, there) = UnixStream::pair().expect("sockets");
-        let mut open = self.command(Host::Server, python::program("python").get_program());
+        let mut open = self.command(host, python::program("python").get_program());
         open.args(["-c", OPEN, kind]).arg(address.ip().to_string()).arg(address.port().to_string());
         let child = open.stdin(OwnedFd::from(there)).stderr(Stdio::piped()).spawn().expect("nsenter starts");
         // The command holds the other end, too.

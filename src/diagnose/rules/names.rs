@@ -160,15 +160,21 @@ fn said_by_all(names: Option<&Names>) -> Confidence {
 
 /// REFUSED, or a port that refuses: somebody is there and does not serve us.
 pub(super) fn resolver_refuses(evidence: &Evidence) -> Option<Finding> {
-    let failure = unresolved(evidence)?;
+    let met = unresolved(evidence)?;
     let refuses = |failure: &Failure| {
         matches!(failure.code.as_deref(), Some("REFUSED" | "ECONNREFUSED"))
             || failure.message.to_ascii_lowercase().contains("connection refused")
     };
-    if !refuses(failure) {
-        return None;
-    }
     let names = evidence.names.as_ref();
+    // Asked together they are only waited for, since one of them may still answer; asked alone, each tells why it does not.
+    let each = names.and_then(|names| {
+        let mut refusals =
+            names.heard().map(|one| one.answer.as_ref().err().filter(|failure| refuses(failure)));
+        let first = refusals.next()??;
+        refusals.all(|refusal| refusal.is_some()).then_some(first)
+    });
+    let unanswered = met.kind == FailureKind::DnsTimeout;
+    let failure = Some(met).filter(|failure| refuses(failure)).or(each.filter(|_| unanswered))?;
     let asked = names.map(servers).unwrap_or_else(|| "the name server".to_owned());
     let by_answer = failure.code.as_deref() == Some("REFUSED");
     let summary = match by_answer {

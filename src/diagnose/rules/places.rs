@@ -131,12 +131,11 @@ pub(super) fn resolvers_disagree(evidence: &Evidence) -> Option<Finding> {
             text::first(&without, 3),
             if without.len() == 1 { "has" } else { "have" }
         )),
-        false => Finding::likely(format!("the name servers lead {name} to different addresses"))
-            .or_else("a name whose answers take turns"),
+        false => Finding::likely(format!("the name servers lead {name} to different addresses")),
     };
+    let finding = finding.because(hops::by_server(names)).because(evidence.failure().map(said));
+    let finding = if some_have_none { finding } else { finding.or_else("a name whose answers take turns") };
     let finding = finding
-        .because(hops::by_server(names))
-        .because(evidence.failure().map(said))
         .step(
             "list no name servers side by side that have different zones: each question goes to any of them",
         )

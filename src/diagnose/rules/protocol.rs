@@ -124,10 +124,14 @@ pub(super) fn tls_not_spoken(evidence: &Evidence) -> Option<Finding> {
         return None;
     }
     let summary = format!("{} speaks no TLS, and TLS is wanted", evidence.place());
+    let in_clear_text = plain == Some(Speaks::Http) || answered.is_some_and(|said| said.starts_with("HTTP/"));
+    let by_url = (evidence.subject.kind == Kind::Http && in_clear_text)
+        .then(|| "write http:// in the URL, or the port at which the service speaks TLS".to_owned());
     let finding = Finding::certain(summary)
         .because(answered.map(|said| format!("asked for TLS, it answered {}", hops::quoted(said))))
         .because(plain.map(|is| format!("in clear text it speaks {is}")))
         .because(heard(evidence.words.as_ref()))
+        .advise(by_url)
         .told_by(failure)
         .step("compare the port: where a server has TLS on a port of its own, this is the other one");
     Some(finding)

@@ -174,7 +174,10 @@ pub(super) fn read_only(evidence: &Evidence) -> Option<Finding> {
                 "see what makes sessions read-only",
                 "SELECT name, setting, source FROM pg_settings WHERE name LIKE '%read_only'",
             ))
-            .step("RDS turns read-only where its storage is full: look at FreeStorageSpace in CloudWatch"),
+            .advise(Advice::on(evidence).on_aws().then(|| {
+                "RDS turns read-only where its storage is full: look at FreeStorageSpace in CloudWatch"
+                    .to_owned()
+            })),
         (_, Some("OOM")) => {
             finding.step(Advice::on(evidence).ask_redis("see what fills it", &["INFO", "memory"]))
         }
