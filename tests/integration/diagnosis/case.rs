@@ -16,7 +16,7 @@ use crate::support::scratch;
 
 /// The modules beside this one, in the order of the table.
 const MODULES: [&str; 6] = ["network", "names", "tls", "postgres", "redis", "ports"];
-/// The issue asks for so many.
+/// With fewer, a fault that people meet would be missing.
 const AT_LEAST: usize = 35;
 const BEGIN: &str = "<!-- cases -->\n";
 const END: &str = "<!-- /cases -->\n";
