@@ -22,7 +22,7 @@ use super::diagnosing::Around;
 use super::runners::{Changes, Reload};
 use crate::clock::Clock;
 use crate::config::plan::{DependencyPlan, LogPlan, ResolverPlan};
-use crate::config::{self, ConfigErrors, Plan, Sources};
+use crate::config::{self, Plan, Sources};
 use crate::files::Seen;
 use crate::health::{DependencyName, WallTime};
 use crate::http::{ConfigStatus, State};
@@ -35,6 +35,10 @@ const SETTLES_IN: Duration = Duration::from_secs(1);
 
 /// One that never stands still is read all the same after so many looks.
 const LOOKS_MAX: usize = 10;
+
+/// Why a configuration that is valid is not taken up.
+const EMPTIED: &str = "it enables no dependency, and the one in force does; if that is meant, start the agent anew, or else \
+                       look whether a file was emptied";
 
 /// What holds from the start of the agent to its end.
 #[derive(Debug, Clone, PartialEq)]
@@ -118,6 +122,8 @@ pub(super) struct Reloader {
     files: Vec<Seen>,
     fixed: Fixed,
     warnings: Vec<String>,
+    /// Whether the one that was accepted last watches anything.
+    watches: bool,
     /// How the one in force was read, and what is wrong with a newer one.
     status: ConfigStatus,
     waiting: Option<Waiting>,
@@ -154,6 +160,7 @@ impl Reloader {
             files: plan.files().to_vec(),
             fixed: Fixed::of(plan),
             warnings: plan.warnings().to_vec(),
+            watches: watches(plan),
             status,
             waiting: None,
             next: None,
@@ -191,8 +198,16 @@ impl Reloader {
     async fn reload(&mut self, why: Why) {
         let sources = Arc::clone(&self.sources);
         match on_a_thread("config", move || config::load(&sources)).await {
+            // A file that was emptied, or is written anew and was read before its first byte, is as valid as one that
+            // means it. Whoever means it starts the agent so.
+            Ok(Ok(plan)) if self.watches && !watches(&plan) => {
+                self.refuse(&[EMPTIED.to_owned()], plan.files(), why);
+            }
             Ok(Ok(plan)) => self.accept(plan, why).await,
-            Ok(Err(errors)) => self.refuse(&errors, why),
+            Ok(Err(errors)) => {
+                let told: Vec<String> = errors.errors().iter().map(ToString::to_string).collect();
+                self.refuse(&told, errors.files(), why);
+            }
             Err(error) => {
                 tracing::error!(
                     "the configuration could not be read: {error}; the one before stays in force"
@@ -201,17 +216,18 @@ impl Reloader {
         }
     }
 
-    fn refuse(&mut self, errors: &ConfigErrors, why: Why) {
-        self.files = errors.files().to_vec();
-        let text = errors.to_string();
+    fn refuse(&mut self, errors: &[String], files: &[Seen], why: Why) {
+        self.files = files.to_vec();
+        // As `config check` prints them.
+        let text = errors.iter().map(|error| format!("error: {error}")).collect::<Vec<_>>().join("\n");
         let is_new = self.status.error.as_deref() != Some(&text);
         if is_new {
-            for error in errors.errors() {
+            for error in errors {
                 tracing::error!("the new configuration cannot be used: {error}");
             }
         }
         tracing::error!(
-            errors = errors.errors().len(),
+            errors = errors.len(),
             trigger = why.as_str(),
             "the configuration that was loaded at {} stays in force{}; `config` in /health/detailed shows what is wrong",
             crate::clock::rfc3339(self.status.loaded_at),
@@ -234,6 +250,7 @@ impl Reloader {
     /// Puts in force of a valid configuration what has to do with no dependency; the rest follows, now or later.
     async fn accept(&mut self, plan: Plan, why: Why) {
         self.files = plan.files().to_vec();
+        self.watches = watches(&plan);
         self.drain.store(Arc::new(*plan.server().drain()));
         self.state.reconfigure(&plan);
         let loaded = Loaded { plan, why, at: self.clock.now().wall };
@@ -324,6 +341,10 @@ fn tell(changes: &Changes, why: Why) {
         unchanged,
         "the configuration was loaded anew"
     );
+}
+
+fn watches(plan: &Plan) -> bool {
+    plan.dependencies().iter().any(|dependency| dependency.policy().enabled())
 }
 
 fn names(files: &[Seen]) -> Vec<String> {

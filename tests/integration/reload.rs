@@ -132,6 +132,12 @@ async fn an_invalid_file_is_kept_out_and_told() {
     assert!(!agent.output().contains("hunter2"), "{}", agent.output());
 
     // What half of an editor's work leaves behind: nothing is no configuration that anybody wants.
+    config.replace_text("");
+    let emptied =
+        |it: &Value| it["error"].as_str().is_some_and(|it| it.starts_with("error: it enables no dependency"));
+    until_config(&agent, emptied, "that nothing would be watched").await;
+    agent.until_dependency("port", |it| it["enabled"] == true, "that it is watched").await;
+
     config.replace(&config::quick([watched(json!({"timeout": "9s"}))]));
     let seen = until_config(&agent, |it| it["error"].is_null(), "that it is well again").await;
     assert!(seen["failed_at"].is_null() && seen["loaded_at"] != first["loaded_at"], "{seen:#}");
