@@ -2,8 +2,8 @@
 //!
 //! A diagnosis mostly waits, for what does not answer. It is a task of its own, whose result the runner takes up between two
 //! other things; so it delays no check, and counts as none. So that an outage of everything does not become a storm of
-//! connections, there are few at a time in the whole agent, and one a minute of each dependency. What gets no turn is left
-//! to the next failed check.
+//! connections, there are few at a time in the whole agent, and one a minute of each dependency. What gets no turn stays owed:
+//! to the next failed check, or, while an open circuit lets none be made, to the end of the minute.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +20,7 @@ use crate::clock::{Clock, Deadline};
 use crate::config::plan::DependencyPlan;
 use crate::diagnose::{Diagnoser, Surroundings};
 use crate::health::time::millis;
-use crate::health::{CheckId, DependencyName, Diagnosis, OutageId, Policy, Task, Unexplained};
+use crate::health::{CheckId, DependencyName, Diagnosis, FailureId, Monotonic, Policy, Task, Unexplained};
 use crate::log::about;
 use crate::net::Network;
 use crate::probe;
@@ -102,7 +102,7 @@ pub(super) struct Diagnosing {
 }
 
 struct UnderWay {
-    outage: OutageId,
+    failure: FailureId,
     check: CheckId,
     task: AbortOnDropHandle<Course>,
     /// Cancelled where it is not worth a turn any more.
@@ -122,14 +122,20 @@ impl Diagnosing {
         Self { explain, turns, legacy, clock, under_way: None }
     }
 
+    /// From when on one may begin; `None` while one is under way, and where none is wanted.
+    pub(super) fn may_begin(&self) -> Option<Monotonic> {
+        self.explain.as_ref().filter(|_| self.under_way.is_none())?;
+        Some(self.legacy.last_diagnosis().map_or(Monotonic::ZERO, |last| last + APART))
+    }
+
     /// Looks for why a check failed, unless one is being explained already, or was within the last minute.
     pub(super) fn begin(&mut self, unexplained: Unexplained) {
-        let Some(explain) = self.explain.clone().filter(|_| self.under_way.is_none()) else { return };
         let clock = self.clock;
-        if self.legacy.last_diagnosis().is_some_and(|last| clock.mono() < last + APART) {
+        if self.may_begin().is_none_or(|from| clock.mono() < from) {
             return;
         }
-        let (outage, check) = (unexplained.outage, unexplained.check.id.clone());
+        let Some(explain) = self.explain.clone() else { return };
+        let (failure, check) = (unexplained.failure, unexplained.check.id.clone());
         let (turns, legacy, moot) = (Arc::clone(&self.turns), self.legacy.clone(), CancellationToken::new());
         let is_moot = moot.clone();
         let task = tokio::spawn(async move {
@@ -147,7 +153,7 @@ impl Diagnosing {
                 Err(_) => Course::Hung,
             }
         });
-        self.under_way = Some(UnderWay { outage, check, task: AbortOnDropHandle::new(task), moot });
+        self.under_way = Some(UnderWay { failure, check, task: AbortOnDropHandle::new(task), moot });
     }
 
     /// The dependency works again: what still waits for its turn would not find out why it did not. One that has begun
@@ -163,10 +169,10 @@ impl Diagnosing {
         self.under_way = None;
     }
 
-    /// Ends with the one that is under way: of which outage it is, and what it found, where it did. Never, while there is
+    /// Ends with the one that is under way: which failure it explains, and what it found, where it did. Never, while there is
     /// none. Can be dropped and called again.
-    pub(super) async fn ended(&mut self, policy: &Policy) -> Option<(OutageId, Arc<Diagnosis>)> {
-        let Some(UnderWay { outage, check, task, .. }) = &mut self.under_way else {
+    pub(super) async fn ended(&mut self, policy: &Policy) -> Option<(FailureId, Arc<Diagnosis>)> {
+        let Some(UnderWay { failure, check, task, .. }) = &mut self.under_way else {
             return std::future::pending().await;
         };
         let ended = task.await;
@@ -182,7 +188,7 @@ impl Diagnosing {
         let found = match ended {
             Ok(Course::Found(found)) => {
                 log_found(policy, check, &found);
-                Some((*outage, Arc::new(found)))
+                Some((*failure, Arc::new(found)))
             }
             Ok(Course::Nothing) => None,
             Ok(Course::Hung) => failed("hung beyond its time and was ended"),

@@ -24,7 +24,7 @@ use crate::clock::{self, Clock};
 use crate::health::circuit::{Actor, Mode, Override, Permit};
 use crate::health::record::GRACE;
 use crate::health::time::millis;
-use crate::health::{Check, Diagnosis, Failure, LeftBehind, Order, OutageId, Policy, Record};
+use crate::health::{Check, Diagnosis, Failure, FailureId, LeftBehind, Order, Policy, Record};
 use crate::http::NotDone;
 use crate::log::{about, about_check};
 use crate::net::resolve::Resolver;
@@ -153,13 +153,14 @@ impl Runner {
     }
 
     /// Waits for the next check; `false` when it is time to stop. While the circuit is open, looks from time
-    /// to time whether the name leads elsewhere, as it does after a failover.
+    /// to time whether the name leads elsewhere, as it does after a failover, and makes the diagnosis that is owed.
     async fn wait_until_due(&mut self, orders: &mut mpsc::Receiver<Ordered>) -> bool {
         let policy = Arc::clone(self.record.policy());
         loop {
             let due = self.shared.clock.instant(self.record.due());
             let watch = self.watched_name.clone().filter(|_| self.record.is_open());
             let look = self.record.policy().interval.max(Duration::from_secs(1));
+            let explain_at = self.explain_at();
             tokio::select! {
                 biased;
                 () = self.shared.stop.cancelled() => return false,
@@ -170,6 +171,7 @@ impl Runner {
                         return true;
                     }
                 }
+                () = passed(explain_at) => self.explain(),
                 found = resolve_after(look, self.shared.network.resolver(), watch.as_ref()), if watch.is_some() => {
                     self.record.resolved_while_open(&found, self.shared.clock.now());
                 }
@@ -308,19 +310,32 @@ impl Runner {
         self.record.finish(check, clock::draw());
         let askers = std::mem::take(&mut self.askers);
         self.publish(askers).await;
-        match self.record.unexplained() {
-            Some(unexplained) => self.diagnosing.begin(unexplained),
-            None if ok => self.diagnosing.works_again(),
-            None => {}
+        if ok {
+            self.diagnosing.works_again();
         }
+        self.explain();
         // Last, so that a runner which panics over what its checks come to is lost like one that has none.
         self.legacy.ended(ok);
     }
 
+    /// When to look for why the last check failed, where that is owed and no check comes first: the circuit is open.
+    fn explain_at(&self) -> Option<Instant> {
+        let owed = self.record.is_open() && self.record.unexplained().is_some();
+        let from = self.diagnosing.may_begin().filter(|_| owed)?;
+        Some(self.shared.clock.instant(from))
+    }
+
+    /// Looks for why the last check failed, where that is owed and may be done by now.
+    fn explain(&mut self) {
+        if let Some(unexplained) = self.record.unexplained() {
+            self.diagnosing.begin(unexplained);
+        }
+    }
+
     /// Keeps what was found out about an outage.
-    async fn take_up(&mut self, found: Option<(OutageId, Arc<Diagnosis>)>) {
-        if let Some((outage, diagnosis)) = found {
-            self.record.explain(outage, diagnosis);
+    async fn take_up(&mut self, found: Option<(FailureId, Arc<Diagnosis>)>) {
+        if let Some((failure, diagnosis)) = found {
+            self.record.explain(failure, diagnosis);
             self.publish(Vec::new()).await;
         }
     }

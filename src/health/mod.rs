@@ -40,7 +40,7 @@ pub use diagnosis::{Cause, Confidence, Diagnosis, Hop, HopKind, Verdict};
 pub use failure_kind::FailureKind;
 pub use observation::{Details, Observation, PoolStats, ResolverStats, TlsDetails};
 pub use order::Order;
-pub use outage::{OutageId, Unexplained};
+pub use outage::{FailureId, OutageId, Unexplained};
 pub use outcome::{Check, CheckId, Failure, LeftBehind, Outcome, Phase, PhaseTimes};
 pub use record::Record;
 pub use snapshot::{DependencyView, ServiceStatus, Snapshot, Status};

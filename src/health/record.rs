@@ -6,9 +6,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::FailureKind;
 use super::circuit::{Actor, Circuit, Mode, Override, Permit, Reason, State};
 use super::history::History;
-use super::outage::{Outage, OutageId, Standing, Unexplained};
+use super::outage::{FailureId, Outage, Standing, Unexplained};
 use super::schedule::Schedule;
 use super::snapshot::{AddressChange, DependencyView};
 use super::whereabouts::{Change, Whereabouts};
@@ -58,8 +59,8 @@ pub struct Record {
     address_changes: VecDeque<AddressChange>,
     pool: Option<PoolStats>,
     outage: Outage,
-    /// The last check failed, and is worth a diagnosis.
-    unexplained: bool,
+    /// How the last check failed, if it did.
+    failing: Option<FailureKind>,
 }
 
 impl Record {
@@ -86,7 +87,7 @@ impl Record {
             address_changes: VecDeque::new(),
             pool: None,
             outage: Outage::default(),
-            unexplained: false,
+            failing: None,
         }
     }
 
@@ -249,7 +250,8 @@ impl Record {
         if before != State::Closed && self.circuit.state() == State::Closed {
             self.window.forgive();
         }
-        self.unexplained = self.outage.note(stood, self.standing());
+        self.failing = check.failure().map(|failure| failure.kind);
+        self.outage.note(stood, self.standing());
         self.lost_due = None;
         self.note_address(&check, ended);
         self.pool = check.pool;
@@ -263,19 +265,19 @@ impl Record {
     }
 
     fn standing(&self) -> Standing {
-        Standing { failing: self.failing(), broken: self.circuit.is_broken() }
+        Standing { failing: self.failing, broken: self.circuit.is_broken() }
     }
 
-    /// The last check, where it failed and is worth a diagnosis.
+    /// The last check, where it failed and a diagnosis is owed.
     pub fn unexplained(&self) -> Option<Unexplained> {
-        let check = self.last_failure.as_ref().filter(|_| self.unexplained)?;
+        let (failure, check) = (self.outage.unexplained()?, self.last_failure.as_ref()?);
         let before = self.last_seen.as_ref().and_then(|seen| seen.details().cloned());
-        Some(Unexplained { outage: self.outage.id(), check: Arc::clone(check), before })
+        Some(Unexplained { failure, check: Arc::clone(check), before })
     }
 
-    /// What a diagnosis found out about an outage.
-    pub fn explain(&mut self, outage: OutageId, diagnosis: Arc<Diagnosis>) {
-        self.outage.explain(outage, diagnosis);
+    /// What a diagnosis found out about a failure.
+    pub fn explain(&mut self, failure: FailureId, diagnosis: Arc<Diagnosis>) {
+        self.outage.explain(failure, diagnosis);
     }
 
     /// A check ended, whether or not it told anything: when the next one is due.
@@ -436,14 +438,14 @@ mod tests {
         run_next(&mut record, REFUSED);
         let first = record.unexplained().expect("the first failure is worth a diagnosis");
         assert_eq!(Some(&first.check), record.view(record.due()).last_failure.as_ref());
-        record.explain(first.outage, diagnosis("refused"));
+        record.explain(first.failure, diagnosis("refused"));
         run_many(&mut record, 3, REFUSED);
         assert_eq!(record.unexplained(), None, "it is known why");
         run_next(&mut record, REFUSED);
         assert!(record.is_open());
         let opening = record.unexplained().expect("the opening is worth another one");
-        assert_eq!(opening.outage, first.outage);
-        record.explain(opening.outage, diagnosis("still refused"));
+        assert_eq!(opening.failure.outage, first.failure.outage);
+        record.explain(opening.failure, diagnosis("still refused"));
         run_next(&mut record, REFUSED);
         assert_eq!(record.unexplained(), None, "a trial failed");
         let told = |record: &Record| {
@@ -456,9 +458,9 @@ mod tests {
         assert_eq!(told(&record).as_deref(), Some("still refused"), "it stays with the last failure");
         run_next(&mut record, REFUSED);
         assert_eq!(told(&record), None, "of this outage nothing is known yet");
-        record.explain(opening.outage, diagnosis("late"));
+        record.explain(opening.failure, diagnosis("late"));
         assert_eq!(told(&record), None);
-        assert!(record.unexplained().is_some_and(|now| now.outage != opening.outage));
+        assert!(record.unexplained().is_some_and(|now| now.failure.outage != opening.failure.outage));
     }
 
     #[test]
@@ -479,8 +481,8 @@ mod tests {
         let mut record = record(policy("database"));
         run_next(&mut record, Ok(()));
         run_many(&mut record, 5, REFUSED);
-        let outage = record.unexplained().expect("it has just opened").outage;
-        record.explain(outage, diagnosis("refused"));
+        let opening = record.unexplained().expect("it has just opened").failure;
+        record.explain(opening, diagnosis("refused"));
         let due = record.due();
         record.hold(held(Mode::ForcedClosed, now(due.since_origin()), secs(3600)), now(due.since_origin()));
         run_next(&mut record, Ok(()));
@@ -488,7 +490,7 @@ mod tests {
         assert_eq!(record.unexplained(), None, "two more successes would have ended it");
         run_many(&mut record, 3, Ok(()));
         run_next(&mut record, REFUSED);
-        assert!(record.unexplained().is_some_and(|it| it.outage != outage));
+        assert!(record.unexplained().is_some_and(|it| it.failure.outage != opening.outage));
     }
 
     #[test]

@@ -115,18 +115,56 @@ async fn an_outage_is_explained_beside_its_checks_which_come_when_they_are_due()
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_opening_is_explained_anew_where_a_minute_has_passed() {
-    for (interval, diagnoses) in [(1, 1), (30, 2)] {
+async fn the_opening_is_explained_too_when_the_minute_after_the_first_is_over() {
+    // The circuit opens seconds, 40 s and two minutes after the first failure.
+    for interval in [1, 10, 30] {
         let fakes = Fakes::default();
         let explain = fakes.explain(lasts(Duration::from_secs(1)));
         let policy = Policy { interval: Duration::from_secs(interval), ..policy("database") };
         let bench = Bench::start_explaining(vec![(policy, failing(|n| n > 0))], &explain);
         bench.until("it is down", |b| b.status(0) == Status::Down).await;
-        let number = format!("number {diagnoses}");
-        bench.until("it is explained", |b| told(b, 0).as_deref() == Some(&number)).await;
+        assert!(fakes.began() >= 1, "each {interval} s");
+        bench.until("the opening is explained", |b| told(b, 0).as_deref() == Some("number 2")).await;
+        let began = fakes.0.lock().unwrap().began.clone();
+        let apart = began[1].1.duration_since(began[0].1);
+        let latest = APART.max(4 * Duration::from_secs(interval)) + Duration::from_secs(2);
+        assert!((APART..=latest).contains(&apart), "each {interval} s: {apart:?}");
         tokio::time::sleep(20 * MINUTE).await;
-        assert_eq!(fakes.began(), diagnoses, "failed trials are not explained: each {interval} s");
+        assert_eq!(fakes.began(), 2, "failed trials are not explained: each {interval} s");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_works_again_before_the_minute_is_over_is_owed_no_second_one() {
+    let fakes = Fakes::default();
+    let explain = fakes.explain(lasts(Duration::from_secs(1)));
+    let mut often = Policy { interval: Duration::from_secs(1), ..policy("database") };
+    often.circuit.recovery_timeout = Duration::from_secs(20);
+    // Down by its fifth failure, it is well again before the minute is over.
+    let bench = Bench::start_explaining(vec![(often, failing(|n| (1..=5).contains(&n)))], &explain);
+    bench.until("it is down", |b| b.status(0) == Status::Down).await;
+    tokio::time::sleep(20 * MINUTE).await;
+    assert!(bench.counts[0].asked.load(Ordering::SeqCst) > 100, "it works");
+    assert_eq!(fakes.began(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_fails_in_another_way_is_explained_anew() {
+    let fakes = Fakes::default();
+    let explain = fakes.explain(lasts(Duration::from_secs(1)));
+    let script: Script = Arc::new(|n| {
+        let outcome = match n {
+            1 => refused(),
+            2.. => Err(Failure::new(Phase::Query, FailureKind::DatabaseMissing, "no such database")),
+            _ => Ok(Observation::default()),
+        };
+        Box::pin(std::future::ready(outcome))
+    });
+    let slow = Policy { interval: 2 * MINUTE, ..policy("database") };
+    let bench = Bench::start_explaining(vec![(slow, script)], &explain);
+    bench.until("the first way is explained", |b| told(b, 0).as_deref() == Some("number 1")).await;
+    bench.until("and so is the other", |b| told(b, 0).as_deref() == Some("number 2")).await;
+    assert_ne!(bench.status(0), Status::Down, "long before the circuit opens");
 }
 
 #[tokio::test(start_paused = true)]
@@ -175,7 +213,7 @@ async fn what_works_again_before_its_turn_is_not_explained() {
     let fakes = Fakes::default();
     let explain = fakes.explain(lasts(Duration::from_secs(15)));
     let mut dependencies: Vec<_> =
-        (0..AT_A_TIME).map(|n| (policy(&format!("d{n}")), failing(|n| n > 0))).collect();
+        (0..AT_A_TIME).map(|n| (policy(&format!("d{n}")), failing(|n| n == 1))).collect();
     // It fails once, a while after the others did, and so has to wait for them.
     let often = Policy { interval: Duration::from_secs(1), ..policy("hiccup") };
     dependencies.push((often, failing(|n| n == 11)));
