@@ -17,6 +17,7 @@ use super::report::Report;
 use super::segments::{self, Exchange, SMALL};
 use super::{Diagnoser, names, path, words};
 use crate::clock::{Clock, Deadline};
+use crate::config::plan::ProbePlan;
 use crate::health::{Check, Failure, FailureKind, Kind, Phase};
 use crate::net::{Target, Trace};
 use crate::probe;
@@ -245,8 +246,10 @@ impl Course<'_> {
     /// What went unanswered, in small segments.
     async fn small_segments(&self, report: &mut Report<'_>, at: SocketAddr) {
         let evidence = report.evidence();
+        // Who ends a query, and says so with a code, is not silent.
         let silent = |failure: &Failure| {
             matches!(failure.kind, FailureKind::Timeout | FailureKind::QueryTimeout)
+                && failure.code.is_none()
                 && failure.phase >= Phase::Tls
         };
         let handshake = evidence.tls.as_ref().is_some_and(|tls| tls.unanswered);
@@ -259,7 +262,7 @@ impl Course<'_> {
             _ if is_another => None,
             (true, _, _) => Some(Exchange::Handshake),
             (false, Some(_), _) if !answers || evidence.subject.is_bare_port() => None,
-            (false, Some(_), _) if !self.explains => {
+            (false, Some(_), _) if !self.explains && !self.has_own_queries() => {
                 let again = async |deadline| self.attempt_again(deadline).await;
                 let seen = self.share(SEGMENTS, again).await;
                 return report.note(|evidence| {
@@ -281,6 +284,11 @@ impl Course<'_> {
             evidence.cut_short |= seen.is_none();
             evidence.small_segments = seen;
         });
+    }
+
+    /// Whether the configuration has queries of its own asked. What one of them costs is not ours to spend again.
+    fn has_own_queries(&self) -> bool {
+        matches!(self.diagnoser.plan.probe(), Some(ProbePlan::Postgres(plan)) if !plan.queries().is_empty())
     }
 
     /// The attempt that went unanswered once more as it was, and twice in small segments, all at a time.
