@@ -144,8 +144,8 @@ pub(super) struct RawChecking {
     pub(super) slow_after: Option<HumanDuration>,
     /// A server's certificate that ends sooner than this makes the dependency `degraded`; `1h` to `365d`.
     pub(super) certificate_warning: Option<HumanDuration>,
-    /// Whether the agent looks, in the background, for why a check failed: hop by hop, when an outage begins and when the
-    /// circuit opens. It connects a few times, to one other port of the host, too.
+    /// Whether the agent looks, in the background, for why a check failed: hop by hop, when an outage begins, when the
+    /// circuit opens, and when checks fail in another way; at most once a minute. It connects a few times, to one other port of the host, too.
     pub(super) diagnose_on_failure: Option<bool>,
     /// Attempts within one check.
     pub(super) retry: Option<RawRetry>,
