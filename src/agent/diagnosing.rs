@@ -18,7 +18,7 @@ use tracing::Level;
 use super::legacy::Legacy;
 use crate::clock::{Clock, Deadline};
 use crate::config::plan::DependencyPlan;
-use crate::diagnose::{Diagnoser, Surroundings};
+use crate::diagnose::{Diagnoser, Surroundings, TaskToCome};
 use crate::health::time::millis;
 use crate::health::{CheckId, DependencyName, Diagnosis, FailureId, Monotonic, Policy, Task, Unexplained};
 use crate::log::about;
@@ -68,7 +68,8 @@ impl Around {
     fn of(&self, name: &DependencyName) -> Surroundings {
         let hosts = self.hosts.load();
         let others = hosts.iter().filter(|(of, _)| of != name).map(|(_, host)| host.clone());
-        Surroundings { other_hosts: others.collect(), task: self.task.load_full(), is_bare: false }
+        let task = TaskToCome::known(self.task.load_full());
+        Surroundings { other_hosts: others.collect(), task, is_bare: false }
     }
 }
 

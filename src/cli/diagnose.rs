@@ -1,13 +1,14 @@
 //! `sickbay diagnose`: the path to a dependency, hop by hop, and what is the matter with it.
 
 use std::fmt::Write as _;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anstyle::Style;
-use clap::Args;
+use clap::{ArgGroup, Args};
 use futures_util::future::join_all;
 use serde_json::{Value, json};
+use tokio::sync::Semaphore;
 
 use super::check::{no_such, refuse_disabled};
 use super::one_shot::{Ended, Visits};
@@ -16,9 +17,9 @@ use super::{BAD, Exit, FAINT, Format, GOOD, WARN, duration, one_shot, tell, tell
 use crate::clock::{Clock, Deadline, Stopwatch};
 use crate::config::plan::DependencyPlan;
 use crate::config::{self, Env, Plan, Sources};
-use crate::diagnose::{Diagnoser, Surroundings};
+use crate::diagnose::{Diagnoser, Surroundings, TaskToCome};
 use crate::ecs::metadata::{Endpoint, VARIABLE};
-use crate::health::{Cause, Diagnosis, Hop, Task};
+use crate::health::{Cause, Diagnosis, Hop};
 use crate::http::diagnosis_report;
 use crate::net::Network;
 use crate::probe;
@@ -26,21 +27,26 @@ use crate::probe;
 /// The line that tells a terminal how far it is is drawn anew this often.
 const REDRAW: Duration = Duration::from_secs(1);
 
+/// So many at a time: each has some ten sockets open, and a process often has no more than 1,024 descriptors.
+const AT_A_TIME: usize = 32;
+
 /// How much longer than its time a diagnosis may take before it is given up as hung.
 const GRACE: Duration = Duration::from_secs(2);
 
 #[derive(Debug, Args)]
+#[command(group(ArgGroup::new("what").required(true)))]
 pub(super) struct Arguments {
     /// A dependency, or a target that needs none: host:port, or a URL (http, https, postgresql, redis, rediss)
-    #[arg(value_name = "NAME|HOST:PORT|URL", required_unless_present = "all", conflicts_with = "all")]
+    #[arg(value_name = "NAME|HOST:PORT|URL", group = "what")]
     target: Option<String>,
-    /// All dependencies that are enabled, side by side
-    #[arg(long)]
+    /// All dependencies that are enabled, 32 at a time
+    #[arg(long, group = "what")]
     all: bool,
     /// How to print
     #[arg(long, value_enum, default_value_t = Format::Table)]
     format: Format,
-    /// How long it may take at most; what was not looked at by then is told
+    /// How long each may take at most; what was not looked at by then is told. Servers are said goodbye to within it, or
+    /// else in one second more
     #[arg(long, value_name = "DURATION", default_value = "20s", value_parser = duration)]
     timeout: Duration,
 }
@@ -87,14 +93,24 @@ fn diagnosed(arguments: &Arguments, sources: &Sources, log_wanted: bool) -> Resu
     };
     let wanted = asked.wanted()?;
     if wanted.is_empty() {
-        tell_error("nothing to diagnose: no dependency is enabled");
+        tell_error(
+            "error: nothing to diagnose: no dependency is enabled; `sickbay check` tells what each one misses, and a target that needs none is given as host:port or as a URL",
+        );
+        return Err(Exit::Unusable);
     }
     let clock = Clock::start();
     let network = probe::network(&asked.plan);
-    let progress = Mutex::new(Progress::new(&wanted, *timeout, *format));
+    let progress = Arc::new(Mutex::new(Progress::new(&wanted, *timeout, *format)));
     let ended = one_shot::among_servers("diagnosed", async |visits: &Visits| {
-        let walk = Walk { network: &network, clock, timeout: *timeout, progress: &progress, visits };
-        let task = task(&sources.env).await;
+        let walk = Walk {
+            network: &network,
+            clock,
+            timeout: *timeout,
+            progress: &progress,
+            visits,
+            turns: Semaphore::new(AT_A_TIME),
+        };
+        let task = task(&sources.env, &progress);
         let all = wanted
             .iter()
             .enumerate()
@@ -191,7 +207,7 @@ impl Asked {
         }
     }
 
-    fn around(&self, wanted: &Wanted<'_>, task: Option<std::sync::Arc<Task>>) -> Surroundings {
+    fn around(&self, wanted: &Wanted<'_>, task: TaskToCome) -> Surroundings {
         let own = wanted.plan.probe().as_ref().and_then(probe::named_target);
         let other = |host: &&String| own.as_ref().is_none_or(|own| own.host() != host.as_str());
         Surroundings {
@@ -202,16 +218,25 @@ impl Asked {
     }
 }
 
-/// Where this process runs. That it cannot be read makes the report poorer, and nothing worse.
-async fn task(env: &Env) -> Option<std::sync::Arc<Task>> {
-    let uri = env.get(VARIABLE).filter(|uri| !uri.is_empty())?;
-    let cannot = |error: &dyn std::fmt::Display| {
-        tell_error(&format!(
-            "{WARN}warning{WARN:#}: the task's metadata cannot be read: {error}; the report does not know the task's subnet"
-        ));
+/// Where this process runs: asked for from now on, beside the diagnoses. That it cannot be read makes the report poorer, and
+/// nothing worse.
+fn task(env: &Env, progress: &Arc<Mutex<Progress>>) -> TaskToCome {
+    let Some(uri) = env.get(VARIABLE).filter(|uri| !uri.is_empty()) else { return TaskToCome::known(None) };
+    let (uri, progress) = (uri.to_string_lossy().into_owned(), Arc::clone(progress));
+    let read = async move {
+        let read = match Endpoint::parse(&uri) {
+            Ok(endpoint) => endpoint.task().await.map_err(|error| error.to_string()),
+            Err(error) => Err(error.to_string()),
+        };
+        let cannot = |error| {
+            let text = format!(
+                "{WARN}warning{WARN:#}: the task's metadata cannot be read: {error}; the report does not know the task's subnet"
+            );
+            with(&progress, |progress| progress.show.line(&text));
+        };
+        read.map_err(cannot).ok().map(Arc::new)
     };
-    let endpoint = Endpoint::parse(&uri.to_string_lossy()).map_err(|error| cannot(&error)).ok()?;
-    endpoint.task().await.map_err(|error| cannot(&error)).ok().map(std::sync::Arc::new)
+    TaskToCome::begin(read)
 }
 
 /// What all diagnoses of a run have in common.
@@ -221,12 +246,15 @@ struct Walk<'a> {
     timeout: Duration,
     progress: &'a Mutex<Progress>,
     visits: &'a Visits,
+    turns: Semaphore,
 }
 
 impl Walk<'_> {
     /// Diagnoses the one at this place; `None` where that failed by a fault of ours, which was told.
     async fn diagnose(&self, index: usize, wanted: &Wanted<'_>, around: Surroundings) -> Option<Diagnosis> {
-        let Self { network, clock, timeout, progress, visits } = self;
+        let Self { network, clock, timeout, progress, visits, turns } = self;
+        // Nobody closes it.
+        let _turn = turns.acquire().await.ok();
         let name = &wanted.plan.policy().name;
         let fault = |what: &str| {
             let text = format!("error: {name}: {what}, which is a fault of Sickbay's own");

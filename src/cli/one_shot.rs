@@ -56,7 +56,8 @@ pub(super) fn among_servers<T>(done: &str, work: impl AsyncFnOnce(&Visits) -> T)
     let runtime = runtime().map_err(|error| cannot(&format!("nothing can be {done}"), error))?;
     let ended = runtime.block_on(async {
         // As the first process of a container, it would not even notice a signal that it does not listen for.
-        let mut signals = Signals::listen().map_err(|error| cannot("cannot listen for signals", error))?;
+        let mut signals =
+            Signals::listen_for_hangup_too().map_err(|error| cannot("cannot listen for signals", error))?;
         let visits = Visits::default();
         // What is not done by then is dropped here, and begins to leave.
         let ended = tokio::select! {

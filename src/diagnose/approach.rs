@@ -8,9 +8,8 @@ use tokio::net::TcpStream;
 
 use super::evidence::{Heard, Speaks, Subject, TlsWanted};
 use crate::clock::Deadline;
-use crate::health::FailureKind;
-use crate::net::tls::inspect::{Inspection, Opening, Reply, SSL_REQUEST};
-use crate::net::{Dialer, Limits, Network, Stream, Target, Tls, Trace, Verification, shown};
+use crate::net::tls::inspect::{Inspection, Opening, Reply, SSL_REQUEST, Stay};
+use crate::net::{Dialer, Limits, Network, Stream, Target, Tls, Verification, shown};
 use crate::probe::verification;
 
 /// How a subject is spoken to.
@@ -52,17 +51,18 @@ impl Approach {
     pub(super) async fn inspect(
         &self,
         segment: Option<u16>,
+        stay: Stay,
         at: SocketAddr,
         deadline: Deadline,
     ) -> Option<Inspection> {
         let tls = self.tls.as_ref()?;
-        Some(self.dialer(segment).inspect(tls, &self.host, self.opening(), at, deadline).await)
+        Some(self.dialer(segment).inspect(tls, &self.host, (self.opening(), stay), at, deadline).await)
     }
 
     /// The same of a port where none is known to be wanted.
     pub(super) async fn try_tls(&self, opening: Opening, at: SocketAddr, deadline: Deadline) -> Inspection {
         let nothing = Tls::new(Verification::None, None);
-        self.dialer(None).inspect(&nothing, &self.host, opening, at, deadline).await
+        self.dialer(None).inspect(&nothing, &self.host, (opening, Stay::No), at, deadline).await
     }
 
     /// Says something over a connection of its own, without TLS, and gives the first bytes of the answer.
@@ -119,12 +119,8 @@ impl Approach {
         deadline: Deadline,
     ) -> Result<TcpStream, Answer> {
         let target = Target::new(&at.ip().to_string(), at.port());
-        let connected = self.dialer(segment).connect(&target, deadline, &mut Trace::default()).await;
-        // It did connect a moment ago: what becomes of this one is told of the exchange.
-        connected.map_err(|failure| match failure.kind {
-            FailureKind::ConnectTimeout => Answer::silence(),
-            _ => Answer { heard: Heard::Cut, bytes: Vec::new() },
-        })
+        let connected = self.dialer(segment).connect_for_a_question(&target, deadline).await;
+        connected.map_err(|why| Answer { heard: Heard::NotAsked(why), bytes: Vec::new() })
     }
 
     fn dialer(&self, segment: Option<u16>) -> Dialer {
@@ -160,6 +156,7 @@ impl From<Reply> for Answer {
             Reply::Nothing => Self::silence(),
             Reply::Closed => Self { heard: Heard::Closed, bytes: Vec::new() },
             Reply::Cut => Self { heard: Heard::Cut, bytes: Vec::new() },
+            Reply::NotAsked(why) => Self { heard: Heard::NotAsked(why), bytes: Vec::new() },
         }
     }
 }

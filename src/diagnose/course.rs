@@ -19,6 +19,7 @@ use super::{Diagnoser, names, path, words};
 use crate::clock::{Clock, Deadline};
 use crate::config::plan::ProbePlan;
 use crate::health::{Check, Failure, FailureKind, Kind, Phase};
+use crate::net::tls::inspect::Stay;
 use crate::net::{Target, Trace};
 use crate::probe;
 
@@ -71,6 +72,9 @@ impl Course<'_> {
             self.attempt(report, at.is_some(), after).await;
         }
         if let Some(at) = at {
+            if !self.explains {
+                self.refusal(report, at).await;
+            }
             self.what_listens(report, at).await;
             self.small_segments(report, at).await;
         }
@@ -140,8 +144,10 @@ impl Course<'_> {
         let patience = self.patience();
         let mut looked = None;
         if self.diagnoser.subject.tls != TlsWanted::No {
-            let inspect = async |deadline| approach.inspect(None, at, deadline).await;
-            let inspected = self.share(patience, inspect).await;
+            // What a check has been refused is found out about; what none was is not waited for.
+            let stay = if self.explains { Stay::ForTheRefusal } else { Stay::No };
+            let inspect = async |deadline| approach.inspect(None, stay, at, deadline).await;
+            let inspected = self.exchange(patience, inspect).await;
             report.note(|evidence| evidence.cut_short |= inspected.is_none());
             looked = inspected.flatten();
             report.note(|evidence| evidence.tls = looked.as_ref().map(|looked| looked.seen.clone()));
@@ -151,7 +157,7 @@ impl Course<'_> {
             return;
         }
         let exchange = async |deadline| words::exchange(&approach, looked.as_ref(), at, deadline).await;
-        let heard = self.share(patience, exchange).await;
+        let heard = self.exchange(patience, exchange).await;
         report.note(|evidence| {
             evidence.cut_short |= heard.is_none();
             evidence.words = heard;
@@ -162,7 +168,8 @@ impl Course<'_> {
     /// What it is that listens there, where its first words did not tell.
     async fn other_protocols(&self, report: &mut Report<'_>, at: SocketAddr) {
         let evidence = report.evidence();
-        let Some(mut heard) = evidence.words.clone().filter(|words| words.is.is_none()) else { return };
+        let is_open = |words: &Words| words.is.is_none() && !matches!(words.heard, Heard::NotAsked(_));
+        let Some(mut heard) = evidence.words.clone().filter(is_open) else { return };
         let agreed = |tls: &TlsSeen| matches!(tls.version, Some(Ok(_)));
         let inside = heard.asked != Some(Speaks::Postgres) && evidence.tls.as_ref().is_some_and(agreed);
         let approach = self.approach();
@@ -184,7 +191,9 @@ impl Course<'_> {
                 let is_another = report.evidence().words.as_ref().is_some_and(Words::is_another);
                 let timeout = if is_another { timeout.min(PATIENCE) } else { timeout };
                 let time = timeout.min(self.deadline.remaining().saturating_sub(after));
-                self.share(time, async |deadline| self.make_attempt(None, deadline).await).await
+                let made = self.share(time, async |deadline| self.make_attempt(None, deadline).await).await;
+                // Silence for what our own time left of it is no answer.
+                made.filter(|made| time >= timeout.min(PATIENCE) || !made.is_silence())
             }
         };
         report.note(|evidence| {
@@ -214,7 +223,23 @@ impl Course<'_> {
             Err(failure) => (Err(failure), Default::default()),
         };
         let details = if result.is_ok() { seen.details } else { trace.seen };
-        Attempt { result, phases: trace.phases, address: trace.address, details, warnings: seen.warnings }
+        let (phases, address, warnings) = (trace.phases, trace.address, seen.warnings);
+        Attempt { result, phases, address, details, warnings, cut_short: false }
+    }
+
+    /// Whether the server refuses a session without a certificate of ours, where a check failed and it asked for one.
+    async fn refusal(&self, report: &mut Report<'_>, at: SocketAddr) {
+        let evidence = report.evidence();
+        let asked = |tls: &TlsSeen| tls.wants_client_certificate && matches!(tls.version, Some(Ok(_)));
+        if evidence.failure().is_none() || !evidence.tls.as_ref().is_some_and(asked) {
+            return;
+        }
+        let approach = self.approach();
+        let again = async |deadline| approach.inspect(None, Stay::ForTheRefusal, at, deadline).await;
+        let seen = self.exchange(self.patience(), again).await.flatten().map(|looked| looked.seen);
+        if let Some(seen) = seen.filter(|seen| seen.not_asked.is_none()) {
+            report.note(|evidence| evidence.tls = Some(seen));
+        }
     }
 
     /// What listens there, where there was no reason to ask before; and, for a port of the command line, whether it is a
@@ -225,7 +250,7 @@ impl Course<'_> {
         if failed && evidence.words.is_none() {
             let approach = self.approach();
             let exchange = async |deadline| words::exchange(&approach, None, at, deadline).await;
-            let heard = self.share(self.patience(), exchange).await;
+            let heard = self.exchange(self.patience(), exchange).await;
             report.note(|evidence| {
                 evidence.cut_short |= heard.is_none();
                 evidence.words = heard;
@@ -318,6 +343,18 @@ impl Course<'_> {
         self.diagnoser.subject.connect_timeout.clamp(PATIENCE_MIN, PATIENCE)
     }
 
+    /// The same for a question: in less than half of its time, silence would tell nothing.
+    async fn exchange<T, F: Future<Output = T>>(
+        &self,
+        share: Duration,
+        work: impl FnOnce(Deadline) -> F,
+    ) -> Option<T> {
+        match self.deadline.remaining() < share / 2 {
+            true => None,
+            false => self.share(share, work).await,
+        }
+    }
+
     /// Gives some work a share of the time, and leaves it where it does not keep to that. `None` where there was no time,
     /// or not enough.
     async fn share<T, F: Future<Output = T>>(
@@ -363,6 +400,7 @@ fn not_as_its_number_says(evidence: &Evidence) -> Option<Failure> {
         let fail = |why: &str| Some(Failure::new(Phase::Tls, FailureKind::TlsHandshake, why));
         match (version, not_spoken) {
             (Some(Err(why)), _) => return fail(why),
+            _ if evidence.tls.as_ref().is_some_and(|tls| tls.not_asked.is_some()) => return None,
             (_, Some(_)) => return fail("what answers does not speak TLS"),
             // What is spoken inside is not for everybody to know.
             (Some(Ok(_)), _) if is.is_none() => return None,
@@ -381,6 +419,7 @@ fn not_as_its_number_says(evidence: &Evidence) -> Option<Failure> {
             let what = format!("port {port} is {expected}'s, and what answers there says: \"{said}\"");
             fail(FailureKind::Protocol, what)
         }
+        (None, Heard::NotAsked(_)) => None,
         (None, Heard::Nothing) => {
             let what = format!("connected, then no answer to the first message of {expected}'s protocol");
             fail(FailureKind::Timeout, what)
@@ -404,6 +443,20 @@ impl Words {
 }
 
 impl Attempt {
+    /// Whether it failed for want of an answer.
+    fn is_silence(&self) -> bool {
+        let silent = |failure: &Failure| {
+            let kinds = [
+                FailureKind::Timeout,
+                FailureKind::QueryTimeout,
+                FailureKind::ConnectTimeout,
+                FailureKind::DnsTimeout,
+            ];
+            failure.code.is_none() && kinds.contains(&failure.kind)
+        };
+        self.result.as_ref().err().is_some_and(silent)
+    }
+
     /// The last one of a check.
     pub(super) fn of(check: &Check) -> Self {
         Self {
@@ -412,6 +465,7 @@ impl Attempt {
             address: check.address,
             details: check.details().cloned().unwrap_or_default(),
             warnings: check.observation().map(|seen| seen.warnings.clone()).unwrap_or_default(),
+            cut_short: false,
         }
     }
 
@@ -422,7 +476,10 @@ impl Attempt {
             let what = "connected, and no check was over before the diagnosis ended";
             Failure::new(Phase::Query, FailureKind::Timeout, what)
         };
-        Self::failed(no_way(evidence, reached).unwrap_or_else(late))
+        match no_way(evidence, reached) {
+            Some(failure) => Self::failed(failure),
+            None => Self { cut_short: true, ..Self::failed(late()) },
+        }
     }
 
     /// One that failed, or would have.
@@ -433,6 +490,7 @@ impl Attempt {
             address: None,
             details: Default::default(),
             warnings: Vec::new(),
+            cut_short: false,
         }
     }
 }

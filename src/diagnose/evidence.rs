@@ -200,6 +200,8 @@ pub struct Words {
 pub enum Heard {
     /// Nothing, until the time was over.
     Nothing,
+    /// It was not asked, for this reason: there was no connection in time. That tells nothing of what it would have said.
+    NotAsked(String),
     /// It closed the connection, politely, without a word.
     Closed,
     /// It cut the connection (`ECONNRESET`).
@@ -239,6 +241,8 @@ pub struct Attempt {
     pub details: Details,
     /// What it warned of.
     pub warnings: Vec<String>,
+    /// Whether it was not over when our own time was: its failure tells nothing of the peer.
+    pub cut_short: bool,
 }
 
 impl Evidence {

@@ -40,7 +40,7 @@ pub(super) fn look_through(mut evidence: Evidence, discretion: &Discretion) -> E
     if let Some(SmallSegments { what, .. }) = small_segments {
         of.text(what);
     }
-    if let Some(Attempt { result, phases: _, address: _, details: _, warnings }) = attempt {
+    if let Some(Attempt { result, phases: _, address: _, details: _, warnings, cut_short: _ }) = attempt {
         if let Err(failure) = result {
             of.failure(failure);
         }
@@ -112,6 +112,7 @@ impl Eye<'_> {
         let TlsSeen {
             version,
             took: _,
+            not_asked,
             not_spoken,
             unanswered: _,
             only_speaks,
@@ -119,7 +120,7 @@ impl Eye<'_> {
             chain,
             problems,
         } = tls;
-        for text in [not_spoken, only_speaks].into_iter().flatten() {
+        for text in [not_asked, not_spoken, only_speaks].into_iter().flatten() {
             self.text(text);
         }
         if let Some(Ok(text) | Err(text)) = version {
@@ -149,7 +150,7 @@ impl Eye<'_> {
         let others = others.iter_mut().map(|(_, heard)| heard);
         for heard in std::iter::once(heard).chain(others) {
             match heard {
-                Heard::Said(text) => self.text(text),
+                Heard::Said(text) | Heard::NotAsked(text) => self.text(text),
                 Heard::Nothing | Heard::Closed | Heard::Cut => {}
             }
         }

@@ -32,6 +32,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared, join_all};
+use tokio_util::task::AbortOnDropHandle;
 
 use course::Course;
 use evidence::Attempt;
@@ -50,9 +51,38 @@ pub struct Surroundings {
     /// The hosts of other dependencies: what a misspelt name may have been meant to be.
     pub other_hosts: Vec<String>,
     /// Where this process runs, where ECS tells.
-    pub task: Option<Arc<Task>>,
+    pub task: TaskToCome,
     /// Whether this is a target of the command line, which has no name, and whose port tells what it may speak.
     pub is_bare: bool,
+}
+
+/// Where this process runs, as soon as that is known. Copies are of the same.
+#[derive(Clone)]
+pub struct TaskToCome(Shared<BoxFuture<'static, Option<Arc<Task>>>>);
+
+impl TaskToCome {
+    /// It is known already; `None` where nothing is.
+    pub fn known(task: Option<Arc<Task>>) -> Self {
+        Self(std::future::ready(task).boxed().shared())
+    }
+
+    /// This is found out from now on, in a task of its own, and ends with the last copy.
+    pub fn begin(read: impl Future<Output = Option<Arc<Task>>> + Send + 'static) -> Self {
+        let read = AbortOnDropHandle::new(tokio::spawn(read));
+        Self(async { read.await.ok().flatten() }.boxed().shared())
+    }
+}
+
+impl Default for TaskToCome {
+    fn default() -> Self {
+        Self::known(None)
+    }
+}
+
+impl std::fmt::Debug for TaskToCome {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("TaskToCome").field(&self.0.peek()).finish()
+    }
 }
 
 /// Diagnoses the path to one dependency.
@@ -60,7 +90,7 @@ pub struct Diagnoser {
     subject: Subject,
     plan: DependencyPlan,
     network: Network,
-    task: Option<Arc<Task>>,
+    task: TaskToCome,
     discretion: Discretion,
     visits: Visits,
 }
@@ -131,11 +161,13 @@ impl Diagnoser {
     ) -> Diagnosis {
         let at = clock.now();
         evidence.at = Some(at.wall);
-        evidence.task = self.task.as_deref().cloned();
         let course = Course { diagnoser: self, clock, deadline, explains: check.is_some() };
         let mut report = Report::new(evidence, &self.discretion, tell);
         let ended = tokio::time::timeout_at(deadline.instant(), course.run(&mut report)).await;
+        // It was read beside all that, and is seldom waited for here.
+        let task = tokio::time::timeout_at(deadline.instant(), self.task.0.clone()).await.ok().flatten();
         report.note(|evidence| {
+            evidence.task = task.as_deref().cloned();
             evidence.cut_short |= ended.is_err();
             if evidence.attempt.is_none() {
                 evidence.attempt = Some(Attempt::missed(evidence));

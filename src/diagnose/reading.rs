@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::addresses::Reach;
 use super::evidence::{
-    Evidence, Icmp, NameAnswer, Names, Path, ServerAnswer, Speaks, TlsWanted, Try, TryEnd,
+    Evidence, Heard, Icmp, NameAnswer, Names, Path, ServerAnswer, Speaks, TlsWanted, Try, TryEnd,
 };
 use crate::health::{Failure, FailureKind, HopKind, Kind, Phase};
 use crate::net::resolve::was_not_asked;
@@ -75,7 +75,11 @@ impl Evidence {
     }
 
     fn hop_of(&self, failure: &Failure) -> HopKind {
-        let foreign = failure.kind == FailureKind::Protocol || (self.words.is_some() && !self.is_spoken());
+        if self.is_missed() {
+            return self.first_unseen();
+        }
+        let asked = self.words.as_ref().is_some_and(|words| !matches!(words.heard, Heard::NotAsked(_)));
+        let foreign = failure.kind == FailureKind::Protocol || (asked && !self.is_spoken());
         match failure.phase {
             // The name is there, and its records are not what the check wants.
             Phase::Dns if self.subject.kind == Kind::Dns && self.resolves() => HopKind::Query,
@@ -93,6 +97,28 @@ impl Evidence {
             // What a port says is all that is asked of it.
             Phase::Query if self.subject.kind == Kind::Tcp => HopKind::Protocol,
             Phase::Query => HopKind::Query,
+        }
+    }
+
+    /// Whether our own time was over before the check was: its failure tells nothing of the peer.
+    pub(super) fn is_missed(&self) -> bool {
+        self.attempt.as_ref().is_some_and(|attempt| attempt.cut_short)
+    }
+
+    /// The first hop of which nothing is known, or nothing good, where no check was over in time.
+    fn first_unseen(&self) -> HopKind {
+        let agreed = self.tls.as_ref().is_some_and(|tls| matches!(tls.version, Some(Ok(_))));
+        let in_clear_text = self.subject.tls == TlsWanted::IfOffered && self.is_spoken();
+        match self.subject.kind {
+            _ if self.seen_broken().is_some() || !self.path().is_some_and(Path::connects) => {
+                self.seen_broken().unwrap_or(HopKind::Connect)
+            }
+            // It is asked for TLS in its own protocol.
+            Kind::Postgres if !self.is_spoken() => HopKind::Protocol,
+            _ if self.wants_tls() && !agreed && !in_clear_text => HopKind::Tls,
+            Kind::Postgres | Kind::Redis if self.is_spoken() => HopKind::Auth,
+            Kind::Http if self.is_spoken() => HopKind::Query,
+            _ => HopKind::Protocol,
         }
     }
 

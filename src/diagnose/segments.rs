@@ -12,6 +12,7 @@ use super::approach::Approach;
 use super::evidence::{Heard, SmallSegments, Speaks};
 use super::words::head;
 use crate::clock::Deadline;
+use crate::net::tls::inspect::Stay;
 
 /// The largest segment of a try, in bytes: what every way of IPv4 takes (RFC 879), and enough below any tunnel's.
 pub(super) const SMALL: u16 = 536;
@@ -52,7 +53,7 @@ pub(super) async fn contrast(
         tries.map(async |segment| (segment, answered(approach, exchange, segment, at, deadline).await));
     let mut seen = SmallSegments::of(exchange.what());
     for (segment, answered) in join_all(tries).await {
-        seen.count(segment, answered);
+        answered.into_iter().for_each(|answered| seen.count(segment, answered));
     }
     seen
 }
@@ -82,21 +83,25 @@ impl SmallSegments {
     }
 }
 
+/// `None` where nothing was said, for want of a connection.
 async fn answered(
     approach: &Approach,
     exchange: Exchange,
     segment: Option<u16>,
     at: SocketAddr,
     deadline: Deadline,
-) -> bool {
+) -> Option<bool> {
     match exchange {
         Exchange::Handshake => {
-            let looked = approach.inspect(segment, at, deadline).await;
-            looked.is_some_and(|looked| !looked.seen.unanswered)
+            let looked = approach.inspect(segment, Stay::No, at, deadline).await?;
+            looked.seen.not_asked.is_none().then_some(!looked.seen.unanswered)
         }
         Exchange::Large(speaks) => {
             let message = large(approach, speaks);
-            approach.say_inside(&message, segment, at, deadline).await.heard != Heard::Nothing
+            match approach.say_inside(&message, segment, at, deadline).await.heard {
+                Heard::NotAsked(_) => None,
+                heard => Some(heard != Heard::Nothing),
+            }
         }
     }
 }

@@ -210,7 +210,7 @@ pub(super) fn attempt(result: Result<(), Failure>) -> Attempt {
     let mut phases = PhaseTimes::default();
     phases.add(Phase::Connect, Duration::from_micros(300));
     phases.add(Phase::Query, millis(2));
-    Attempt { result, phases, address: None, details: Details::None, warnings: Vec::new() }
+    Attempt { result, phases, address: None, details: Details::None, warnings: Vec::new(), cut_short: false }
 }
 
 pub(super) fn words(asked: Speaks, heard: &str, is: Option<Speaks>) -> Words {

@@ -18,11 +18,13 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
 
+use super::approach::Approach;
 use super::evidence::{Heard, SmallSegments, Speaks, TlsWanted};
 use super::*;
 use crate::clock::Clock;
 use crate::health::circuit::Permit;
-use crate::health::{FailureKind, Phase};
+use crate::health::{Failure, FailureKind, Phase};
+use crate::net::tls::inspect::Stay;
 use crate::probe;
 use crate::probe::check::{self, Loudness};
 
@@ -425,9 +427,47 @@ async fn what_only_small_segments_get_an_answer_to_is_told() {
     let before = redis.accepted();
     let seen = it.seen_after(&check).await;
     assert_eq!(seen.small_segments, swallowed("a PING of 1,600 bytes"));
+    let mut ended = check.clone();
+    ended.outcome = Err(Failure::new(Phase::Query, FailureKind::QueryTimeout, "ended").with_code("57014"));
+    let seen = it.seen_after(&ended).await;
+    assert_eq!(seen.small_segments, None, "a server that says why it ended a query is not silent");
     assert!(!redis.heard().contains("AUTH"), "nobody logs in: {}", redis.heard());
     assert!(redis.accepted() - before <= 12, "{}", redis.accepted() - before);
     redis.left_alone().await;
+}
+
+/// A queue of accepted connections that is full: the kernel drops what more come.
+#[tokio::test]
+async fn what_could_not_be_asked_for_want_of_a_connection_is_not_told_as_silence() {
+    let peer = Peer::answering(web).await;
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.bind(&"127.0.0.1:0".parse::<SocketAddr>().unwrap().into()).unwrap();
+    socket.listen(0).unwrap();
+    let full = socket.local_addr().unwrap().as_socket().unwrap();
+    let _fills = std::net::TcpStream::connect(full).unwrap();
+    let soon = || Deadline::after(Duration::from_millis(300));
+    for settings in [
+        "kind: postgres, host: 127.0.0.1, port: PORT, user: u, database: d",
+        "kind: redis, host: 127.0.0.1, port: PORT",
+        "kind: http, url: 'https://127.0.0.1:PORT/', tls: {verify: none}",
+    ] {
+        let (it, _plan) = diagnoser(&peer, settings, Surroundings::default());
+        let approach = Approach::of(&it.subject, &it.network, probe::limits(&it.plan, None));
+        let words = words::exchange(&approach, None, full, soon()).await;
+        assert!(matches!(words.heard, Heard::NotAsked(_)), "{settings}: {words:?}");
+        let large = segments::Exchange::Large(it.subject.speaks.unwrap());
+        let contrast = segments::contrast(&approach, large, full, soon()).await;
+        assert_eq!((contrast.large_silent, contrast.small_silent), (0, 0), "{settings}");
+        if let Some(looked) = approach.inspect(None, Stay::No, full, soon()).await {
+            assert!(looked.seen.not_asked.is_some(), "{settings}: {looked:?}");
+            assert_eq!((looked.seen.version, looked.seen.unanswered), (None, false));
+        }
+    }
+    let gone = crate::net::Target::new("127.0.0.1", full.port());
+    let (it, _plan) = diagnoser(&peer, "kind: redis, host: 127.0.0.1, port: PORT", Surroundings::default());
+    let dialer = crate::net::Dialer::new(it.network.clone(), probe::limits(&it.plan, None));
+    let why = dialer.connect_for_a_question(&gone, soon()).await.unwrap_err();
+    assert_eq!(why, "no further connection in time");
 }
 
 #[tokio::test]

@@ -38,7 +38,7 @@ async fn what_is_no_target_is_refused_with_what_would_be_one() {
     let config =
         Config::quick([port("ledger", tcp::refused_port()), on("redis", "off", json!({"enabled": false}))]);
     for (arguments, told) in [
-        (&["diagnose"][..], "<NAME|HOST:PORT|URL>"),
+        (&["diagnose"][..], "<NAME|HOST:PORT|URL|--all>"),
         (&["diagnose", "ledger", "--all"], "cannot be used with"),
         (&["diagnose", "ledger", "--format", "xml"], "xml"),
         (&["diagnose", "ledger", "--timeout", "0s"], "a duration with its unit"),
@@ -175,24 +175,27 @@ async fn all_are_diagnosed_side_by_side_and_one_that_fails_decides() {
     let all_well = Config::of(&content).run(&["diagnose", "--all", "--format", "json"]).await;
     assert_eq!((all_well.code, &all_well.json()["ok"]), (Some(0), &json!(true)), "{all_well:?}");
     let none = run_cli(&["diagnose", "--all", "--format", "json"], &Env::new()).await;
-    assert_eq!(none.code, Some(0), "{none:?}");
-    assert_eq!(none.json(), json!({"ok": true, "targets": []}));
-    assert!(none.stderr.contains("nothing to diagnose"), "{none:?}");
+    assert_eq!((none.code, none.stdout.as_str()), (Some(2), ""), "{none:?}");
+    assert!(none.stderr.contains("error: nothing to diagnose: no dependency is enabled"), "{none:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_signal_ends_it_and_the_code_says_which() {
     let mute = tcp::mute().await;
     let url = format!("postgresql://app@{}/x?sslmode=disable", mute.address());
-    let running = Running::start(&["diagnose", &url, "--timeout", "10m"], &Env::new());
-    eventually("a connection", || {
-        std::future::ready(if mute.accepted() > 0 { Ok(()) } else { Err("none came") })
-    })
-    .await;
-    running.signal(Signal::TERM);
-    let (status, printed) = running.ended().await;
-    assert_eq!(status.code(), Some(128 + 15), "{printed}");
-    assert!(printed.contains("ended by signal 15, before the diagnosis had ended"), "{printed}");
+    for (signal, number) in [(Signal::TERM, 15), (Signal::HUP, 1)] {
+        let before = mute.accepted();
+        let running = Running::start(&["diagnose", &url, "--timeout", "10m"], &Env::new());
+        eventually("a connection", || {
+            std::future::ready(if mute.accepted() > before { Ok(()) } else { Err("none came") })
+        })
+        .await;
+        running.signal(signal);
+        let (status, printed) = running.ended().await;
+        assert_eq!(status.code(), Some(128 + number), "{printed}");
+        let told = format!("ended by signal {number}, before the diagnosis had ended");
+        assert!(printed.contains(&told), "{printed}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -19,7 +19,7 @@ use openssl::x509::{X509, X509Name};
 use serde_json::json;
 use sickbay::clock::Deadline;
 use sickbay::net::resolve::Settings;
-use sickbay::net::tls::inspect::Opening;
+use sickbay::net::tls::inspect::{Opening, Stay};
 use sickbay::net::tls::{CertificateProblem, TlsSeen};
 use sickbay::net::{Dialer, Limits, Network, Tls, Verification};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -38,7 +38,7 @@ fn dialer() -> Dialer {
 }
 
 async fn inspect(tls: &Tls, host: &str, opening: Opening, address: SocketAddr) -> TlsSeen {
-    dialer().inspect(tls, host, opening, address, Deadline::after(PATIENCE)).await.seen
+    dialer().inspect(tls, host, (opening, Stay::ForTheRefusal), address, Deadline::after(PATIENCE)).await.seen
 }
 
 /// A server that makes sessions by this context, says hello, and waits for the client to leave.
@@ -250,7 +250,7 @@ async fn what_speaks_no_tls_is_told_by_what_it_says_and_silence_as_such() {
     }
     let (mute, cut) = (tcp::mute().await, tcp::reset_after_request().await);
     let soon = Deadline::after(Duration::from_millis(300));
-    let seen = dialer().inspect(&tls, "x.test", Opening::AtOnce, mute.address(), soon).await.seen;
+    let seen = dialer().inspect(&tls, "x.test", (Opening::AtOnce, Stay::No), mute.address(), soon).await.seen;
     let why = seen.version.expect("a handshake").expect_err("silence");
     assert!(seen.unanswered && why.starts_with("no answer to the TLS handshake within "), "{why}");
     let seen = inspect(&tls, "x.test", Opening::AtOnce, cut.address()).await;

@@ -35,6 +35,14 @@ fn a_host_and_a_port_are_asked_by_tcp() {
 }
 
 #[test]
+fn what_a_url_hides_in_per_cent_signs_does_not_reach_a_terminal() {
+    let target = "postgresql://app@db.internal/a%1b%5b31m%0ab%E2%80%AEc";
+    let ProbePlan::Postgres(plan) = probe(target) else { panic!("no PostgreSQL") };
+    assert_eq!(plan.database(), "a\u{1b}[31m\nb\u{202e}c", "it is asked for as it is");
+    assert_eq!(shown(target), "db.internal:5432/a\\u{1b}[31m\\u{a}b\\u{202e}c");
+}
+
+#[test]
 fn a_url_says_what_is_spoken_and_with_what_it_begins() {
     for target in [
         "postgresql+psycopg2://app:p%40ss@db.internal:6432/shop?sslmode=verify-full",

@@ -162,7 +162,7 @@ fn resolve(
     }
     let local = host.as_deref().is_some_and(loopback);
     let policy = Policy {
-        target: if missing.is_empty() { target(&probe, at) } else { "not set".to_owned() },
+        target: if missing.is_empty() { printable(&target(&probe, at)) } else { "not set".to_owned() },
         name,
         kind,
         impact: impact?,
@@ -331,6 +331,23 @@ fn nameless(name: &DependencyName, probe: &ProbePlan) -> Option<String> {
 }
 
 /// What is checked, for people. What comes from a secret file is not shown.
+/// With escapes in the place of what would drive a terminal, or turn the direction of a line: a URL can hide both in per
+/// cent signs.
+fn printable(text: &str) -> String {
+    let drives = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    let mut printable = String::with_capacity(text.len());
+    for c in text.chars() {
+        match drives(c) {
+            true => printable.extend(c.escape_unicode()),
+            false => printable.push(c),
+        }
+    }
+    printable
+}
+
 fn target(probe: &ProbePlan, at: &Cursor<'_>) -> String {
     let shown = |field: &str, value: String| {
         if at.key(field).secret() { secret::REDACTED.to_owned() } else { value }

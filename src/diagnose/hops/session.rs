@@ -13,7 +13,12 @@ const NAMES: usize = 4;
 
 pub(super) fn tls(evidence: &Evidence) -> Seen {
     let took = evidence.attempt.as_ref().and_then(|attempt| attempt.phases.get(Phase::Tls));
-    let Some(seen) = &evidence.tls else { return Seen { ok: None, took, lines: Vec::new() } };
+    let Some(seen) = &evidence.tls else {
+        return Seen { ok: None, took, lines: no_time(evidence).into_iter().collect() };
+    };
+    if let Some(why) = &seen.not_asked {
+        return Seen { ok: None, took, lines: vec![format!("a look at it was not begun: {why}")] };
+    }
     let mut lines = Vec::new();
     let if_offered = evidence.subject.tls == TlsWanted::IfOffered;
     if let Some(said) = &seen.not_spoken {
@@ -127,7 +132,13 @@ pub(in crate::diagnose) fn problem(
 }
 
 pub(super) fn protocol(evidence: &Evidence) -> Seen {
-    let Some(words) = &evidence.words else { return Seen::default() };
+    let Some(words) = &evidence.words else {
+        let lines = no_time(evidence).filter(|_| evidence.speaks().is_some()).into_iter().collect();
+        return Seen { lines, ..Seen::default() };
+    };
+    if matches!(words.heard, Heard::NotAsked(_)) {
+        return Seen { lines: vec![first_words(words)], ..Seen::default() };
+    }
     let mut lines = vec![first_words(words)];
     lines.extend(words.others.iter().map(|(asked, heard)| said(Some(*asked), heard)));
     if let Some(is) = words.is.filter(|is| evidence.speaks() != Some(*is)) {
@@ -135,6 +146,12 @@ pub(super) fn protocol(evidence: &Evidence) -> Seen {
     }
     let nothing_expected = evidence.speaks().is_none();
     Seen { ok: Some(nothing_expected || evidence.is_spoken()), took: Some(words.took), lines }
+}
+
+/// Said of a hop behind one that can be taken, where nothing was looked at before the time was over.
+fn no_time(evidence: &Evidence) -> Option<String> {
+    let reached = evidence.path().is_some_and(|path| path.connects());
+    (evidence.cut_short && reached).then(|| "not asked: the time was over".to_owned())
 }
 
 /// `SSLRequest answered S`
@@ -156,6 +173,7 @@ fn said(asked: Option<Speaks>, heard: &Heard) -> String {
             return match heard {
                 Heard::Said(text) => format!("it says by itself: \"{text}\""),
                 Heard::Nothing => "it says nothing by itself".to_owned(),
+                Heard::NotAsked(why) => format!("it was not listened to: {why}"),
                 Heard::Closed => "it closes the connection by itself".to_owned(),
                 Heard::Cut => "it cuts the connection by itself".to_owned(),
             };
@@ -164,6 +182,7 @@ fn said(asked: Option<Speaks>, heard: &Heard) -> String {
     match heard {
         Heard::Said(text) => format!("{asked} is answered \"{text}\""),
         Heard::Nothing => format!("{asked} has no answer"),
+        Heard::NotAsked(why) => format!("{asked} was not asked: {why}"),
         Heard::Closed => format!("at {asked} it closes the connection without a word"),
         Heard::Cut => format!("at {asked} it cuts the connection"),
     }

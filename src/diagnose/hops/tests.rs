@@ -155,3 +155,42 @@ fn a_name_that_is_judged_fails_at_the_question() {
     let evidence = failing(dns(&["192.168.1.7"]), unexpected);
     assert_eq!(told(&evidence)[1], "query ✗ dns_unexpected_answer: db.internal resolves to 192.168.1.7");
 }
+
+#[test]
+fn what_was_not_asked_has_no_time_and_is_no_silence() {
+    let mut evidence = postgres();
+    evidence.subject.tls = verified();
+    let why = "no further connection in time".to_owned();
+    evidence.tls = Some(TlsSeen { not_asked: Some(why.clone()), ..TlsSeen::default() });
+    evidence.words = Some(Words { heard: Heard::NotAsked(why), ..words(Speaks::Postgres, "", None) });
+    let late = failure(Phase::Connect, FailureKind::ConnectTimeout, "no answer within 2.0s");
+    let lost = failing(evidence.clone(), late);
+    let after = |evidence: &Evidence| told(evidence)[3..5].to_vec();
+    let (tls, protocol) = (
+        "a look at it was not begun: no further connection in time",
+        "PostgreSQL's SSLRequest was not asked: no further connection in time",
+    );
+    assert_eq!(after(&lost), [format!("tls … {tls}"), format!("protocol … {protocol}")]);
+    assert!(hops(&lost)[3..].iter().all(|hop| hop.took.is_none()));
+    evidence.attempt = None;
+    assert_eq!(after(&evidence), [format!("tls … {tls}"), format!("protocol … {protocol}")]);
+}
+
+#[test]
+fn what_there_was_no_time_for_is_told_where_it_was_to_be() {
+    let mut evidence = Evidence { cut_short: true, tls: None, words: None, ..redis() };
+    evidence.attempt = Some(crate::diagnose::evidence::Attempt::missed(&evidence));
+    assert_eq!(
+        told(&evidence)[3..],
+        [
+            "protocol ✗ not asked: the time was over | timeout: connected, and no check was over before the diagnosis ended",
+            "auth …",
+            "query …"
+        ]
+    );
+    evidence.words = Some(words(Speaks::Redis, "+PONG", Some(Speaks::Redis)));
+    assert!(told(&evidence)[3..].iter().all(|line| !line.contains("logged in")), "{:?}", told(&evidence));
+    let verdict = crate::diagnose::rules::judge(&evidence);
+    assert!(verdict.summary.starts_with("the time was over before "), "{verdict:?}");
+    assert_eq!(verdict.confidence, crate::health::Confidence::Unclear);
+}

@@ -88,7 +88,7 @@ impl Finding {
             if self.on_silence {
                 self.confidence = lower(self.confidence);
             }
-            push(&mut self.because, "the time was over before everything could be looked at".to_owned());
+            self.because.insert(0, "the time was over before everything could be looked at".to_owned());
         }
         if let Some((name, found)) = evidence.found_by_search()
             && evidence.ends_within(HopKind::Route..=HopKind::Auth)

@@ -166,7 +166,7 @@ pub(super) fn tls_version(evidence: &Evidence) -> Option<Finding> {
 
 /// A handshake that fails, and not by a certificate: the words are all there is.
 pub(super) fn tls_fails(evidence: &Evidence) -> Option<Finding> {
-    let failure = evidence.fails_at(HopKind::Tls)?;
+    let failure = evidence.fails_at(HopKind::Tls).filter(|_| !evidence.is_missed())?;
     let place = evidence.place();
     let seen = evidence.tls.as_ref();
     let by_now = seen.and_then(|seen| seen.version.as_ref()).and_then(|version| version.as_ref().ok());
@@ -195,6 +195,8 @@ pub(super) fn tls_fails(evidence: &Evidence) -> Option<Finding> {
     Some(finding)
 }
 
+const FORWARDER: &str = "a forwarder (a load balancer, docker-proxy, a service mesh) that takes connections for a server that is not there";
+
 /// Connections are taken, and nobody says a word: not to us, not in any other protocol.
 pub(super) fn mute(evidence: &Evidence) -> Option<Finding> {
     let failure = evidence.fails_by(FailureKind::Timeout)?;
@@ -203,8 +205,13 @@ pub(super) fn mute(evidence: &Evidence) -> Option<Finding> {
     }
     let words = evidence.words.as_ref();
     let silent = |words: &Words| {
-        words.heard == Heard::Nothing && words.others.iter().all(|(_, heard)| *heard == Heard::Nothing)
+        let silent = |heard: &Heard| matches!(heard, Heard::Nothing | Heard::NotAsked(_));
+        words.heard == Heard::Nothing && words.others.iter().all(|(_, heard)| silent(heard))
     };
+    // Our own time was over before the check was: that it said nothing to that tells nothing.
+    if evidence.is_missed() && !words.is_some_and(silent) {
+        return None;
+    }
     let place = evidence.place();
     let advice = Advice::on(evidence);
     let finding = match words {
@@ -219,7 +226,11 @@ pub(super) fn mute(evidence: &Evidence) -> Option<Finding> {
     let finding = finding
         .on_silence()
         .since(said(failure))
-        .or_else("a forwarder (a load balancer, docker-proxy, a service mesh) that takes connections for a server that is not there; or a server of another protocol that waits for more")
+        .or_else(match evidence.before {
+            // Its own words are known from before.
+            Some(_) => FORWARDER.to_owned(),
+            None => format!("{FORWARDER}; or a server of another protocol that waits for more"),
+        })
         .step("see whether the process hangs: the kernel takes connections in its name. Its CPU, its log, its locks tell")
         .advise(advice.accept_queue())
         .advise(advice.state());

@@ -58,7 +58,8 @@ pub(super) fn query_failed(evidence: &Evidence) -> Option<Finding> {
 /// It answered before, or it answers something else at the same time: the server is there, and slow.
 pub(super) fn query_timeout(evidence: &Evidence) -> Option<Finding> {
     let cancelled = evidence.fails_by(FailureKind::QueryTimeout);
-    let slow = evidence.fails_by(FailureKind::Timeout).filter(|_| evidence.is_spoken());
+    let slow = evidence.fails_by(FailureKind::Timeout);
+    let slow = slow.filter(|_| evidence.is_spoken() && !evidence.is_missed());
     let failure = cancelled.or(slow)?;
     // The server's own word that it ended the statement.
     let by_server = failure.code.as_deref() == Some("57014");

@@ -22,6 +22,13 @@ pub(super) fn unexplained(evidence: &Evidence) -> Finding {
     let target = &evidence.subject.target;
     let words = evidence.words.as_ref().map(hops::first_words);
     match evidence.failure() {
+        Some(failure) if evidence.is_missed() => {
+            Finding::unclear(format!("the time was over before {target} was checked to its end"))
+                .since(said(failure))
+                .because(evidence.path().map(hops::tries))
+                .because(words)
+                .step("run it again with more time (`--timeout`)")
+        }
         Some(failure) => Finding::unclear(format!(
             "{target} fails by {}, and the evidence fits no known cause",
             failure.kind

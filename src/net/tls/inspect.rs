@@ -34,6 +34,15 @@ pub enum Opening {
     SslRequest,
 }
 
+/// How long to stay after a handshake.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stay {
+    /// Not at all.
+    No,
+    /// Until a server that asked for a certificate has had the time to end the session for want of it.
+    ForTheRefusal,
+}
+
 /// What a look came to.
 #[derive(Debug)]
 pub struct Inspection {
@@ -54,8 +63,10 @@ pub enum Reply {
     Nothing,
     /// The connection was closed, politely.
     Closed,
-    /// The connection was cut, or could not be made.
+    /// The connection was cut.
     Cut,
+    /// Nothing was asked, for this reason: there was no connection in time.
+    NotAsked(String),
 }
 
 /// PostgreSQL's `SSLRequest`: length 8, then the code 80877103 (PostgreSQL documentation, "Message Formats").
@@ -74,19 +85,34 @@ const REFUSAL: Duration = Duration::from_millis(300);
 const GOODBYE: Duration = Duration::from_millis(100);
 
 impl Dialer {
+    /// A connection to ask something over, by this deadline. One that has taken the half of the time, or more, is as good
+    /// as none: that the answer does not come in the rest would tell nothing of the server. `Err` tells why there is none.
+    pub async fn connect_for_a_question(&self, at: &Target, deadline: Deadline) -> Result<TcpStream, String> {
+        let least = deadline.remaining() / 2;
+        let stream = self.connect(at, deadline, &mut Trace::default()).await;
+        let stream = stream.map_err(|failure| match failure.kind {
+            FailureKind::ConnectTimeout => "no further connection in time".to_owned(),
+            _ => format!("no further connection: {}", failure.message),
+        })?;
+        match deadline.remaining() < least {
+            true => Err("the further connection took the time that there was for it".to_owned()),
+            false => Ok(stream),
+        }
+    }
+
     /// Looks at the TLS of who listens at `address`, as a client of `host` that verifies as `tls` says. A server that
     /// speaks no version which a check allows is asked a second time, whether it speaks an older one.
     pub async fn inspect(
         &self,
         tls: &Tls,
         host: &str,
-        opening: Opening,
+        (opening, stay): (Opening, Stay),
         address: SocketAddr,
         deadline: Deadline,
     ) -> Inspection {
         // As for a check: the final dot is for the resolver.
         let host = host.strip_suffix('.').unwrap_or(host);
-        let inspector = Inspector { dialer: self, host, opening, address, deadline };
+        let inspector = Inspector { dialer: self, host, opening, stay, address, deadline };
         let mut found =
             Inspection { seen: TlsSeen::default(), reply: Reply::Nothing, replied_in: Duration::ZERO };
         inspector.look(tls, &mut found).await;
@@ -98,6 +124,7 @@ struct Inspector<'a> {
     dialer: &'a Dialer,
     host: &'a str,
     opening: Opening,
+    stay: Stay,
     address: SocketAddr,
     deadline: Deadline,
 }
@@ -114,6 +141,8 @@ enum Shaken {
     Failed(String),
     /// It did not come to one, for this reason.
     NotBegun(String),
+    /// The server was not even asked for one, for this reason.
+    NotAsked(String),
 }
 
 impl Inspector<'_> {
@@ -122,7 +151,9 @@ impl Inspector<'_> {
             Ok(connector) => connector,
             Err(error) => {
                 let why = said::readable(&error.to_string());
-                found.seen.version = Some(Err(format!("TLS could not be set up: {why}")));
+                let why = format!("TLS could not be set up: {why}");
+                found.seen.version = Some(Err(why.clone()));
+                found.reply = Reply::NotAsked(why);
                 return;
             }
         };
@@ -134,6 +165,10 @@ impl Inspector<'_> {
             Shaken::NotSpoken(answer) => seen.not_spoken = Some(answer),
             Shaken::Failed(why) => seen.version = Some(Err(why)),
             Shaken::NotBegun(why) => seen.version = Some(Err(why)),
+            Shaken::NotAsked(why) => {
+                found.reply = Reply::NotAsked(why.clone());
+                seen.not_asked = Some(why);
+            }
             Shaken::Unanswered => {
                 let why = format!("no answer to the TLS handshake within {:.1?}", seen.took);
                 (seen.version, seen.unanswered) = (Some(Err(why)), true);
@@ -203,14 +238,10 @@ impl Inspector<'_> {
         found: &mut Inspection,
     ) -> Shaken {
         let at = Target::new(&self.address.ip().to_string(), self.address.port());
-        let mut stream = match self.dialer.connect(&at, self.deadline, &mut Trace::default()).await {
+        let connected = self.dialer.connect_for_a_question(&at, self.deadline).await;
+        let mut stream = match connected {
             Ok(stream) => stream,
-            Err(failure) => {
-                if failure.kind != FailureKind::ConnectTimeout {
-                    found.reply = Reply::Cut;
-                }
-                return Shaken::NotBegun(format!("no further connection: {}", failure.message));
-            }
+            Err(why) => return Shaken::NotAsked(why),
         };
         let watch = Stopwatch::start();
         let offered = match self.opening {
@@ -218,11 +249,11 @@ impl Inspector<'_> {
             Opening::SslRequest => self.ask_for_tls(&mut stream, &mut found.reply).await,
         };
         found.replied_in = watch.elapsed();
+        found.seen.took = found.replied_in;
         let shaken = match offered {
             Ok(()) => self.handshake(connector, verification, stream, found).await,
             Err(instead) => instead,
         };
-        found.seen.took = watch.elapsed();
         if self.opening == Opening::AtOnce {
             found.replied_in = found.seen.took;
         }
@@ -250,6 +281,7 @@ impl Inspector<'_> {
             Reply::Nothing => none("did not answer"),
             Reply::Closed => none("closed the connection"),
             Reply::Cut => none("cut the connection"),
+            Reply::NotAsked(why) => Err(Shaken::NotAsked(why.clone())),
         }
     }
 
@@ -267,8 +299,11 @@ impl Inspector<'_> {
             Ok(session) => session,
             Err(error) => return Shaken::NotBegun(said::readable(&error.to_string())),
         };
+        let watch = Stopwatch::start();
         let connected =
             tokio::time::timeout_at(self.deadline.instant(), Pin::new(&mut session).connect()).await;
+        // What is waited for after that is no part of the handshake.
+        found.seen.took += watch.elapsed();
         let sent = session.ssl().peer_cert_chain();
         let chain: Vec<Vec<u8>> =
             sent.into_iter().flatten().take(CHAIN_MAX).filter_map(|it| it.to_der().ok()).collect();
@@ -297,9 +332,9 @@ impl Inspector<'_> {
         match connected {
             Ok(Ok(())) => {
                 let version = session.ssl().version_str().to_owned();
-                let refused = match seen.wants_client_certificate {
-                    true => refused(&mut session, self.deadline).await,
-                    false => None,
+                let refused = match (seen.wants_client_certificate, self.stay) {
+                    (true, Stay::ForTheRefusal) => refused(&mut session, self.deadline).await,
+                    _ => None,
                 };
                 let _ = tokio::time::timeout(GOODBYE, session.shutdown()).await;
                 refused.map_or(Shaken::Agreed(version), Shaken::Failed)

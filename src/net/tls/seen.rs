@@ -15,6 +15,8 @@ pub struct TlsSeen {
     pub version: Option<Result<String, String>>,
     /// How long the handshake took.
     pub took: Duration,
+    /// Why none was begun, and the server not even asked for one: there was no connection in time.
+    pub not_asked: Option<String>,
     /// Whether the server said before that it has no TLS (PostgreSQL's `N`), or answered with something else.
     pub not_spoken: Option<String>,
     /// Whether the handshake was begun and not ended in time, the server having said nothing against it.

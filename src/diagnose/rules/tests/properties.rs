@@ -162,7 +162,13 @@ fn tls() -> impl Strategy<Value = TlsSeen> {
 }
 
 fn heard() -> impl Strategy<Value = Heard> {
-    prop_oneof![Just(Heard::Nothing), Just(Heard::Closed), Just(Heard::Cut), text().prop_map(Heard::Said)]
+    prop_oneof![
+        Just(Heard::Nothing),
+        Just(Heard::Closed),
+        Just(Heard::Cut),
+        text().prop_map(Heard::Said),
+        text().prop_map(Heard::NotAsked)
+    ]
 }
 
 fn words() -> impl Strategy<Value = Words> {
@@ -220,8 +226,9 @@ fn details() -> impl Strategy<Value = Details> {
 
 fn attempt() -> impl Strategy<Value = Attempt> {
     let result = prop_oneof![1 => Just(Ok(())), 4 => failure().prop_map(Err)];
-    let parts = (result, details(), vec(text(), 0..2), option::of(address()));
-    parts.prop_map(|(result, details, warnings, address)| Attempt {
+    let parts = (result, details(), vec(text(), 0..2), option::of(address()), any::<bool>());
+    parts.prop_map(|(result, details, warnings, address, cut_short)| Attempt {
+        cut_short: cut_short && result.is_err(),
         details,
         warnings,
         address: address.map(|address| std::net::SocketAddr::new(address.parse().unwrap(), 5432)),
