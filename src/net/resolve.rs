@@ -159,6 +159,27 @@ impl Resolver {
         Alone::new(server, Arc::clone(&self.budget))
     }
 
+    /// The same for a diagnosis beside checks: its questions stand in no line, take no more than half of the packets that
+    /// may be sent, and what finds no room is not asked ([`was_not_asked`]).
+    pub fn in_spare_room(&self) -> Self {
+        let budget = Arc::new(self.budget.spare());
+        let source = match &self.source {
+            // With answers of its own: a check must not come to wait for a question that had no room.
+            Source::System(system) => Source::System(Arc::new(System {
+                nameservers: system.nameservers.clone(),
+                loaded: Mutex::default(),
+                answers: Arc::default(),
+            })),
+            Source::Servers(lookups) => Source::Servers(Arc::clone(lookups)),
+        };
+        Self { source, budget }
+    }
+
+    /// The failure of a question that there is no room for now; `None` where there is.
+    pub fn no_room(&self) -> Option<Failure> {
+        self.budget.is_used_up(1).then(|| self.budget.not_asked())
+    }
+
     /// By what names are resolved now; without servers where none can be asked.
     pub fn seen(&self) -> ResolverSeen {
         let (lookups, from) = match &self.source {

@@ -8,6 +8,9 @@
 //! A question books room for the packets that it begins with, and waits in line until there is some. What it sends
 //! beyond these, for want of an answer, is sent where there is room at that moment and nobody waits for it, and
 //! withheld where not. What was booked and not sent is given back.
+//!
+//! What a diagnosis asks must never keep a check from asking: it has the spare room only ([`Budget::spare`]). It stands in
+//! no line and never takes the last half of the rate; what finds no room is not asked.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -44,9 +47,19 @@ tokio::task_local! {
 /// The packets of all look-ups of a process.
 #[derive(Debug)]
 pub(super) struct Budget {
-    clock: Clock,
+    common: Arc<Common>,
     /// Packets within [`WINDOW`].
     rate: NonZeroU32,
+    /// How many of them may be on their way, or be waited for, when one of these is sent.
+    room: NonZeroU32,
+    /// Whether this is only what the others leave.
+    spare: bool,
+}
+
+/// What all have in common who spend of one budget.
+#[derive(Debug)]
+struct Common {
+    clock: Clock,
     state: Mutex<State>,
     /// Held by the first in line. It is fair: who came first goes first.
     line: AsyncMutex<()>,
@@ -88,17 +101,31 @@ impl State {
 impl Budget {
     /// So many packets per second.
     pub(super) fn new(rate: NonZeroU32) -> Self {
-        let clock = Clock::start();
-        Self { clock, rate, state: Mutex::default(), line: AsyncMutex::default(), given_back: Notify::new() }
+        let common = Common {
+            clock: Clock::start(),
+            state: Mutex::default(),
+            line: AsyncMutex::default(),
+            given_back: Notify::new(),
+        };
+        Self { common: Arc::new(common), rate, room: rate, spare: false }
+    }
+
+    /// The same budget for who may have only what is left of its first half, and waits for nothing.
+    pub(super) fn spare(&self) -> Self {
+        let half = NonZeroU32::new(self.rate.get() / 2).unwrap_or(NonZeroU32::MIN);
+        Self { common: Arc::clone(&self.common), rate: self.rate, room: half, spare: true }
     }
 
     /// Waits until so many packets may be sent, and books them. It is all that there is where more are wanted.
     pub(super) async fn book(self: &Arc<Self>, packets: u32) -> Result<Arc<Booking>, Failure> {
-        let packets = packets.min(self.rate.get());
+        let packets = packets.min(self.room.get());
         let place = {
             let mut state = self.state();
-            if state.waiting == 0 && state.wait(packets, self.rate, self.clock.mono()).is_none() {
+            if state.waiting == 0 && state.wait(packets, self.room, self.now()).is_none() {
                 return Ok(self.booked(&mut state, packets));
+            }
+            if self.spare {
+                return Err(self.refused(&mut state));
             }
             let served_in_time = u64::from(self.rate.get()) * WAIT_MAX.as_secs();
             if u64::from(state.waiting) + u64::from(packets) > served_in_time {
@@ -108,17 +135,17 @@ impl Budget {
             Place { budget: self, packets, since: Stopwatch::start() }
         };
         let turn = async {
-            let _first = self.line.lock().await;
+            let _first = self.common.line.lock().await;
             loop {
                 let wait = {
                     let mut state = self.state();
-                    match state.wait(packets, self.rate, self.clock.mono()) {
+                    match state.wait(packets, self.room, self.now()) {
                         None => return self.booked(&mut state, packets),
                         Some(wait) => wait,
                     }
                 };
                 // However it ends, it is looked again.
-                let _ = timeout(wait, self.given_back.notified()).await;
+                let _ = timeout(wait, self.common.given_back.notified()).await;
             }
         };
         let booked = timeout(WAIT_MAX, turn).await;
@@ -135,9 +162,9 @@ impl Budget {
 
     /// Whether so many packets may be sent now; they are counted then.
     pub(super) fn spend_at_once(&self, packets: u32) -> bool {
-        let (mut state, now) = (self.state(), self.clock.mono());
-        let packets = packets.min(self.rate.get());
-        let may = state.waiting == 0 && state.wait(packets, self.rate, now).is_none();
+        let (mut state, now) = (self.state(), self.now());
+        let packets = packets.min(self.room.get());
+        let may = state.waiting == 0 && state.wait(packets, self.room, now).is_none();
         if may {
             (0..packets).for_each(|_| state.send(now));
         }
@@ -152,8 +179,8 @@ impl Budget {
         if asking.as_ref().is_some_and(|booking| self.spend_one(&mut state, booking)) {
             return true;
         }
-        let now = self.clock.mono();
-        let may = state.waiting == 0 && state.wait(1, self.rate, now).is_none();
+        let now = self.now();
+        let may = state.waiting == 0 && state.wait(1, self.room, now).is_none();
         if may {
             state.send(now);
         } else {
@@ -166,7 +193,7 @@ impl Budget {
     /// Whether a question of so many packets would have to wait now.
     pub(super) fn is_used_up(&self, packets: u32) -> bool {
         let mut state = self.state();
-        state.waiting > 0 || state.wait(packets.min(self.rate.get()), self.rate, self.clock.mono()).is_some()
+        state.waiting > 0 || state.wait(packets.min(self.room.get()), self.room, self.now()).is_some()
     }
 
     /// An answer was used again: while it was fresh, or for want of packets.
@@ -183,7 +210,11 @@ impl Budget {
 
     /// What is allowed, for messages.
     pub(super) fn allowed(&self) -> String {
-        format!("the {} DNS packets a second that Sickbay allows itself are used up", self.rate)
+        let Self { rate, room, spare, .. } = self;
+        match spare {
+            true => format!("the {room} of {rate} DNS packets a second that a diagnosis may take are used up"),
+            false => format!("the {rate} DNS packets a second that Sickbay allows itself are used up"),
+        }
     }
 
     /// The failure of a question that was given up before there was room for it.
@@ -209,20 +240,25 @@ impl Budget {
         if spends {
             booking.left.store(left - 1, Ordering::Relaxed);
             state.booked -= 1;
-            state.send(self.clock.mono());
+            state.send(self.now());
         }
         spends
     }
 
     fn refused(&self, state: &mut State) -> Failure {
-        state.stats.refused += 1;
+        // The counts are of questions that somebody needed.
+        state.stats.refused += u64::from(!self.spare);
         Failure::new(Phase::Dns, FailureKind::DnsTimeout, format!("{NOT_ASKED}: {}", self.allowed()))
             .with_hint("check less often or fewer names, or raise `resolver.packets_per_second`; if name servers do not answer, repeated questions use it up")
     }
 
     /// Held for no await.
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.common.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn now(&self) -> Monotonic {
+        self.common.clock.mono()
     }
 }
 
@@ -267,7 +303,7 @@ impl Drop for Booking {
         let left = *self.left.get_mut();
         if left > 0 {
             self.budget.state().booked -= left;
-            self.budget.given_back.notify_one();
+            self.budget.common.given_back.notify_one();
         }
     }
 }
@@ -420,5 +456,69 @@ mod tests {
         let (gone, after) = tokio::join!(gone, question(&budget, since));
         assert!(gone.is_err() && (1_000..1_010).contains(&after), "{after}");
         assert_eq!(budget.stats().waited, 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_spare_stands_in_no_line_and_leaves_half_to_others() {
+        let budget = budget(50);
+        let spare = Arc::new(budget.spare());
+        // Many diagnoses at once: thirty questions of four packets, none of them waited for.
+        let since = Stopwatch::start();
+        let diagnoses: Vec<_> = future::join_all((0..30).map(|_| spare.book(4))).await;
+        assert!(since.elapsed().is_zero());
+        let booked: Vec<_> = diagnoses.into_iter().filter_map(Result::ok).collect();
+        assert_eq!(booked.len(), 6, "of the first half, 25");
+        for booking in &booked {
+            assert_eq!(booking.asking(async { (0..9).filter(|_| spare.may_send()).count() }).await.min(4), 4);
+        }
+        assert_eq!(budget.stats().packets, 25, "with the one repetition that there was room for");
+        // A check of as many packets as are left goes at once.
+        let check = question(&budget, since);
+        assert_eq!(check.await, 0);
+        assert!(budget.spend_at_once(24));
+
+        // One that waits goes before any of a diagnosis, which is told so at once.
+        let (check, diagnosis) = tokio::join!(question(&budget, since), async {
+            while !budget.is_awaited() {
+                tokio::task::yield_now().await;
+            }
+            (spare.book(1).await.map(drop), spare.may_send(), spare.spend_at_once(1), since.elapsed())
+        });
+        let (refused, repeated, by_tcp, after) = diagnosis;
+        assert!(was_not_asked(&refused.unwrap_err()) && !repeated && !by_tcp && after.is_zero());
+        assert!((1_000..1_010).contains(&check), "{check}");
+        assert_eq!(budget.stats().refused, 0, "nobody who needs an answer was refused one");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn diagnoses_that_ask_all_the_time_keep_no_check_waiting() {
+        let budget = budget(50);
+        let spare = Arc::new(budget.spare());
+        let since = Stopwatch::start();
+        let diagnoses = future::join_all((0..20).map(|_| async {
+            while since.elapsed() < Duration::from_secs(10) {
+                drop(Arc::clone(&spare).spend(4).await);
+                tokio::time::sleep(Duration::from_millis(7)).await;
+            }
+        }));
+        // Four packets, six times a second: 24 of the 25 that are the checks' own.
+        let checks = async {
+            let mut waits = Vec::new();
+            for _ in 0..60 {
+                let before = since.elapsed();
+                Arc::clone(&budget).spend(4).await.unwrap();
+                waits.push((since.elapsed() - before).as_millis());
+                tokio::time::sleep(Duration::from_millis(170)).await;
+            }
+            waits
+        };
+        let (_, waits) = tokio::join!(diagnoses, checks);
+        assert!(waits.iter().all(|wait| *wait == 0), "{waits:?}");
+    }
+
+    #[test]
+    fn the_smallest_rate_has_room_for_a_diagnosis_where_nobody_else_asks() {
+        let spare = budget(1).spare();
+        assert!(spare.spend_at_once(4) && !spare.spend_at_once(1));
     }
 }
