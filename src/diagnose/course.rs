@@ -20,7 +20,7 @@ use crate::clock::{Clock, Deadline};
 use crate::config::plan::ProbePlan;
 use crate::health::{Check, Failure, FailureKind, Kind, Phase};
 use crate::net::tls::inspect::Stay;
-use crate::net::{Target, Trace};
+use crate::net::{Network, Target, Trace};
 use crate::probe;
 
 /// The name, with each server asked alone and names that are nearly so.
@@ -80,12 +80,15 @@ impl Course<'_> {
         }
         if let Some(names) = &report.evidence().names {
             let Diagnoser { subject, network, .. } = self.diagnoser;
-            let look = async |deadline| names::look_again(network, subject, names, deadline).await;
+            let network = self.network_for_names(network);
+            let look = async |deadline| names::look_again(&network, subject, names, deadline).await;
             // There is no reason to call a report short for want of it.
             let later = self.share(AGAIN, look).await.flatten();
-            if later.is_some() {
+            if let Some(later) = later {
                 report.note(|evidence| {
-                    evidence.names.iter_mut().for_each(|names| names.later.clone_from(&later));
+                    if let Some(names) = &mut evidence.names {
+                        (names.later, names.takes_turns) = (Some(later.answer), later.takes_turns);
+                    }
                 });
             }
         }
@@ -98,14 +101,26 @@ impl Course<'_> {
         if subject.kind != Kind::Dns && target.name().is_none() {
             return subject.host.parse().into_iter().collect();
         }
-        let look = async |deadline| names::look(&self.diagnoser.network, subject, deadline).await;
+        let network = self.network_for_names(&self.diagnoser.network);
+        let look = async |deadline| names::look(&network, subject, deadline).await;
         let found = self.share(NAMES, look).await;
         report.note(|evidence| {
             evidence.cut_short |= found.is_none();
             evidence.names = found;
         });
-        let answer = report.evidence().names.as_ref().and_then(|names| names.answer.as_ref().ok());
-        answer.map(|answer| answer.addresses.clone()).unwrap_or_default()
+        let evidence = report.evidence();
+        match evidence.names.as_ref().map(|names| &names.answer) {
+            Some(Ok(answer)) => answer.addresses.clone(),
+            // The name may be gone with what it led to.
+            Some(Err(failure)) if failure.kind == FailureKind::DnsNotFound => Vec::new(),
+            // That it is not resolved now is no reason not to look at the place where the check came to.
+            _ => evidence.attempt.iter().filter_map(|attempt| attempt.address).map(|at| at.ip()).collect(),
+        }
+    }
+
+    /// Beside checks, which ask, too, there is only the room that these leave.
+    fn network_for_names(&self, network: &Network) -> Network {
+        if self.explains { network.in_spare_room() } else { network.clone() }
     }
 
     /// The way to each address.

@@ -135,8 +135,13 @@ pub struct Names {
     pub nearest_ancestor: Option<String>,
     /// Names that are spelt nearly so, and that resolve.
     pub near: Vec<String>,
+    /// Another name that a server which refused this one was asked for, and whether it refused that, too; `None` where
+    /// none refused, or there was no other name, no room, or no answer.
+    pub refused_too: Option<(String, bool)>,
     /// The answer at the end of the diagnosis, where it differs from the first one.
     pub later: Option<Result<NameAnswer, Failure>>,
+    /// Whether the first answer came again after that.
+    pub takes_turns: bool,
 }
 
 /// What a name leads to.

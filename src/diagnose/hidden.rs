@@ -81,8 +81,26 @@ impl Eye<'_> {
     }
 
     fn names(&self, names: &mut Names) {
-        let Names { name, resolver, answer, took: _, by_server, nearest_ancestor, near, later } = names;
+        let Names {
+            name,
+            resolver,
+            answer,
+            took: _,
+            by_server,
+            nearest_ancestor,
+            near,
+            refused_too,
+            later,
+            takes_turns: _,
+        } = names;
+        let shown = name.clone();
         self.setting(name);
+        if *name != shown {
+            // What is spelt nearly so, or stands above it, gives it away.
+            *nearest_ancestor = None;
+            near.clear();
+        }
+        refused_too.iter_mut().for_each(|(name, _)| self.text(name));
         let ResolverSeen { servers: _, search, ndots: _, from } = resolver;
         self.list(search);
         self.text(from);

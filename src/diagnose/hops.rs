@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use super::evidence::Evidence;
 use crate::health::{Failure, Hop, HopKind, Kind};
+use crate::net::resolve::was_not_asked;
 
 pub(super) use connect::{contrast, tries};
 pub(super) use names::{by_server, says};
@@ -96,7 +97,10 @@ fn look(evidence: &Evidence, hop: HopKind) -> Seen {
 /// Whether the lines of the hop at which a path ends say why by themselves.
 fn is_told(evidence: &Evidence, hop: HopKind) -> bool {
     match hop {
-        HopKind::Dns => evidence.names.as_ref().is_some_and(|names| names.answer.is_err()),
+        HopKind::Dns => {
+            let now = evidence.names.as_ref().and_then(|names| names.answer.as_ref().err());
+            now.is_some_and(|failure| !was_not_asked(failure))
+        }
         HopKind::Route | HopKind::Connect => {
             evidence.path().is_some_and(|path| !path.connects() && !path.tries.is_empty())
         }

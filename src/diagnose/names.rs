@@ -36,6 +36,9 @@ const ANCESTORS_MAX: usize = 4;
 /// Near names that are told.
 const NEAR_MAX: usize = 3;
 
+/// Beside checks, which ask, too: guesses and ancestors that are looked for.
+const SPARING: (usize, usize) = (3, 2);
+
 /// How the subject's name resolves, here and at each server. Ends by the deadline; what was not seen by then is left
 /// out.
 pub(super) async fn look(network: &Network, subject: &Subject, deadline: Deadline) -> Names {
@@ -61,26 +64,64 @@ pub(super) async fn look(network: &Network, subject: &Subject, deadline: Deadlin
         Err(failure) if is_missing(failure) => around(resolver, subject, &by_server, deadline).await,
         _ => Around::default(),
     };
-    Names { name, resolver: seen, answer, took, by_server, nearest_ancestor, near, later: None }
+    let refused_too = match &answer {
+        Err(_) => refused_too(resolver, subject, &by_server, deadline).await,
+        Ok(_) => None,
+    };
+    Names {
+        name,
+        resolver: seen,
+        answer,
+        took,
+        by_server,
+        nearest_ancestor,
+        near,
+        refused_too,
+        later: None,
+        takes_turns: false,
+    }
 }
 
-/// Asks again; the answer where it differs (as a set of addresses) from the first.
+/// What a name came to at the end.
+pub(super) struct Later {
+    /// The answer.
+    pub(super) answer: Result<NameAnswer, Failure>,
+    /// Whether the first answer came again after it.
+    pub(super) takes_turns: bool,
+}
+
+/// Asks again; the answer where it differs (as a set of addresses) from the first. Where it leads elsewhere altogether, a
+/// third answer tells a name that moves from one whose answers take turns.
 pub(super) async fn look_again(
     network: &Network,
     subject: &Subject,
     names: &Names,
     deadline: Deadline,
-) -> Option<Result<NameAnswer, Failure>> {
+) -> Option<Later> {
     // Kind `dns` connects to nothing meanwhile; and what stands in a file does not move.
     if subject.record.is_some() || names.answer.as_ref().is_ok_and(|answer| answer.from_hosts_file) {
         return None;
     }
     let deadline = deadline.within(SERVER);
-    let anew = network.resolver().addresses_anew(&names.name);
-    let later = tokio::time::timeout_at(deadline.instant(), anew).await.ok()?.map(told);
+    let anew = async || {
+        let anew = network.resolver().addresses_anew(&names.name);
+        Some(tokio::time::timeout_at(deadline.instant(), anew).await.ok()?.map(told))
+    };
+    let answer = anew().await?;
     // That nobody could be asked says nothing of the name.
-    let was_asked = later.as_ref().err().is_none_or(|failure| !was_not_asked(failure));
-    (was_asked && addresses(&later) != addresses(&names.answer)).then_some(later)
+    let was_asked = answer.as_ref().err().is_none_or(|failure| !was_not_asked(failure));
+    let (first, second) = (addresses(&names.answer), addresses(&answer));
+    if !was_asked || first == second {
+        return None;
+    }
+    let takes_turns = match (first, second) {
+        (Some(first), Some(second)) if first.is_disjoint(&second) => {
+            let third = anew().await.as_ref().and_then(addresses);
+            third.is_some_and(|third| !third.is_disjoint(&first))
+        }
+        _ => false,
+    };
+    Some(Later { answer, takes_turns })
 }
 
 /// The addresses of an answer; `None` for no answer.
@@ -134,6 +175,8 @@ async fn system_answer(
     };
     match tokio::time::timeout_at(deadline.instant(), question).await {
         Ok(answer) => answer.map(told),
+        // It may have stood in line all the time, and nobody was asked.
+        Err(_) if let Some(not_asked) = resolver.no_room() => Err(not_asked),
         Err(_) => {
             let message = format!("no name server answered for {name} within {:.1?}", watch.elapsed());
             Err(Failure::new(Phase::Dns, FailureKind::DnsTimeout, message))
@@ -215,8 +258,12 @@ async fn around(
     };
     let Some(said) = by_server.iter().find(knows) else { return Around::default() };
     let (server, deadline) = (resolver.alone(said.server), deadline.within(SERVER));
-    let ancestors: Vec<&str> = ancestors(&subject.host).collect();
-    let guesses = near::guesses(&subject.host, &subject.other_hosts);
+    let mut ancestors: Vec<&str> = ancestors(&subject.host).collect();
+    let mut guesses = near::guesses(&subject.host, &subject.other_hosts);
+    if resolver.is_in_spare_room() {
+        guesses.truncate(SPARING.0);
+        ancestors.truncate(SPARING.1);
+    }
     let (ancestors_there, guesses_there) = future::join(
         future::join_all(ancestors.iter().map(|ancestor| server.exists(ancestor, deadline))),
         future::join_all(guesses.iter().map(|guess| leads_somewhere(&server, guess, deadline))),
@@ -228,6 +275,32 @@ async fn around(
         nearest_ancestor: nearest.map(|(ancestor, _)| (*ancestor).to_owned()),
         near: near.map(|(guess, _)| guess.clone()).take(NEAR_MAX).collect(),
     }
+}
+
+/// Asks a server that refused the name for another one, in another domain where there is one: it may refuse this zone, or
+/// whoever asks from here.
+async fn refused_too(
+    resolver: &Resolver,
+    subject: &Subject,
+    by_server: &[ServerAnswer],
+    deadline: Deadline,
+) -> Option<(String, bool)> {
+    let refused = |answer: &Result<NameAnswer, Failure>| answer.as_ref().is_err_and(is_refused);
+    let said = by_server.iter().find(|said| refused(&said.answer))?;
+    let domain = |name: &str| name.trim_end_matches('.').split_once('.').map(|(_, domain)| domain.to_owned());
+    let is_other = |name: &&String| !name.eq_ignore_ascii_case(&subject.host) && name.contains('.');
+    let others = || subject.other_hosts.iter().filter(is_other);
+    let other = others().find(|other| domain(other) != domain(&subject.host)).or_else(|| others().next())?;
+    let deadline = deadline.within(SERVER);
+    match resolver.alone(said.server).records(other, rr::RecordType::A, deadline).await {
+        Ok(_) => Some((other.clone(), false)),
+        Err(failure) if failure.kind == FailureKind::DnsNotFound => Some((other.clone(), false)),
+        Err(failure) => is_refused(&failure).then(|| (other.clone(), true)),
+    }
+}
+
+fn is_refused(failure: &Failure) -> bool {
+    failure.code.as_deref() == Some("REFUSED")
 }
 
 /// Whether a name has an address. Most have one of IPv4, and so one question is enough for most.

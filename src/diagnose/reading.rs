@@ -58,13 +58,18 @@ impl Evidence {
     pub(super) fn broken(&self) -> Option<HopKind> {
         let failure = self.failure()?;
         let told = self.hop_of(failure);
-        let seen = self.seen_broken().filter(|_| lost_on_the_way(failure.kind));
+        let seen = self.seen_broken(failure).filter(|_| lost_on_the_way(failure.kind));
         Some(seen.map_or(told, |seen| seen.min(told)))
     }
 
-    /// The hop at which the evidence itself ends, whatever a check says.
-    fn seen_broken(&self) -> Option<HopKind> {
-        if self.names.as_ref().is_some_and(|names| names.answer.is_err()) {
+    /// The hop at which the evidence itself ends, so far as it explains what a check says. A check that came further than
+    /// the name did not fail because name servers do not answer now; that the name is gone may tell that all of it is.
+    fn seen_broken(&self, failure: &Failure) -> Option<HopKind> {
+        let now = self.names.as_ref().and_then(|names| names.answer.as_ref().err());
+        let explains = |now: &&Failure| {
+            !was_not_asked(now) && (failure.phase == Phase::Dns || now.kind == FailureKind::DnsNotFound)
+        };
+        if now.filter(explains).is_some() {
             return Some(HopKind::Dns);
         }
         match self.path()?.ending() {

@@ -13,6 +13,7 @@ mod path;
 mod places;
 mod protocol;
 mod query;
+mod resolvers;
 mod server;
 mod works;
 
@@ -35,12 +36,13 @@ const RULES: &[(Cause, Rule)] = &[
     (Cause::SplitHorizon, places::split_horizon),
     (Cause::UnexpectedAddress, places::unexpected_address),
     (Cause::ResolversDisagree, places::resolvers_disagree),
+    (Cause::OneResolverDead, resolvers::one_resolver_dead),
     (Cause::NameWithoutAddress, names::name_without_address),
     (Cause::NameMisspelt, names::name_misspelt),
     (Cause::NameMissing, names::name_missing),
-    (Cause::ResolverRefuses, names::resolver_refuses),
-    (Cause::ResolverSilent, names::resolver_silent),
-    (Cause::ResolverFails, names::resolver_fails),
+    (Cause::ResolverRefuses, resolvers::resolver_refuses),
+    (Cause::ResolverSilent, resolvers::resolver_silent),
+    (Cause::ResolverFails, resolvers::resolver_fails),
     // A name that leads to the wrong place explains whatever is met there.
     (Cause::NameMoving, places::name_moving),
     (Cause::StaleDns, places::stale_dns),
@@ -98,7 +100,7 @@ const RULES: &[(Cause, Rule)] = &[
 pub fn judge(evidence: &Evidence) -> Verdict {
     let found = RULES.iter().find_map(|(cause, rule)| Some((*cause, rule(evidence)?)));
     let (cause, finding) = found.unwrap_or_else(|| (Cause::Unexplained, works::unexplained(evidence)));
-    finding.verdict(cause, evidence)
+    finding.because(places::takes_turns(evidence)).verdict(cause, evidence)
 }
 
 #[cfg(test)]

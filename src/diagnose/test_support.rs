@@ -117,7 +117,9 @@ pub(super) fn names(name: &str, addresses: &[&str]) -> Names {
         took: millis(1),
         nearest_ancestor: None,
         near: Vec::new(),
+        refused_too: None,
         later: None,
+        takes_turns: false,
     }
 }
 
@@ -131,7 +133,15 @@ pub(super) fn answer(name: &str, addresses: &[&str]) -> NameAnswer {
 }
 
 pub(super) fn server(at: &str, answer: Result<NameAnswer, Failure>) -> ServerAnswer {
-    ServerAnswer { server: self::at(at), took: Duration::from_micros(400), answer }
+    ServerAnswer { server: self::at(at), took: took(&answer), answer }
+}
+
+/// Silence takes as long as it is waited for.
+fn took(answer: &Result<NameAnswer, Failure>) -> Duration {
+    match answer {
+        Err(failure) if failure.kind == FailureKind::DnsTimeout => millis(2500),
+        _ => Duration::from_micros(400),
+    }
 }
 
 /// A name that nobody has an answer for.
@@ -140,8 +150,9 @@ pub(super) fn unresolved(failure: Failure) -> Evidence {
     evidence.paths.clear();
     evidence.words = None;
     let names = evidence.names.as_mut().unwrap();
+    names.took = took(&Err(failure.clone()));
     names.answer = Err(failure.clone());
-    names.by_server.iter_mut().for_each(|server| server.answer = Err(failure.clone()));
+    names.by_server.iter_mut().for_each(|one| *one = server(&one.server.to_string(), Err(failure.clone())));
     evidence.attempt = Some(attempt(Err(failure)));
     evidence
 }

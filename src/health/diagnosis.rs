@@ -61,8 +61,10 @@ closed_set! {
         ResolverRefuses = "resolver_refuses",
         /// The name servers answer that they cannot (SERVFAIL and the like).
         ResolverFails = "resolver_fails",
-        /// Of several name servers some say something else than others, or nothing.
+        /// Of several name servers some say something else of the name than others.
         ResolversDisagree = "resolvers_disagree",
+        /// Of several name servers some answer, and others do not, or with an error.
+        OneResolverDead = "one_resolver_dead",
         /// A public address where a private one is expected: the public view of a split zone.
         SplitHorizon = "split_horizon",
         /// The name leads to addresses that the configuration does not expect.

@@ -22,6 +22,11 @@ impl Network {
         &self.resolver
     }
 
+    /// The same for a diagnosis beside checks: its questions to name servers have only the room that these leave.
+    pub fn in_spare_room(&self) -> Self {
+        Self { resolver: self.resolver.in_spare_room(), connectors: self.connectors.clone() }
+    }
+
     pub(super) fn connectors(&self) -> &Connectors {
         &self.connectors
     }

@@ -24,11 +24,11 @@ use hickory_resolver::proto::rr::{Name, RecordType};
 use hickory_resolver::{Hosts, system_conf};
 
 use crate::health::{Failure, FailureKind, Phase, ResolverStats};
-pub use alone::Alone;
+pub use alone::{Alone, was_heard_of};
 use budget::Budget;
 pub use budget::was_not_asked;
 use lookups::Lookups;
-pub use lookups::is_dangling;
+pub use lookups::{is_dangling, is_too_long};
 pub use records::Records;
 use shared::SharedAnswers;
 
@@ -173,6 +173,11 @@ impl Resolver {
             Source::Servers(lookups) => Source::Servers(Arc::clone(lookups)),
         };
         Self { source, budget }
+    }
+
+    /// Whether it has only the room that checks leave.
+    pub fn is_in_spare_room(&self) -> bool {
+        self.budget.is_spare()
     }
 
     /// The failure of a question that there is no room for now; `None` where there is.

@@ -4,8 +4,8 @@ use super::Seen;
 use crate::diagnose::addresses;
 use crate::diagnose::evidence::{Evidence, NameAnswer, Names, ServerAnswer};
 use crate::diagnose::text;
-use crate::health::{Failure, FailureKind, Kind};
-use crate::net::resolve::was_not_asked;
+use crate::health::{Failure, FailureKind, HopKind, Kind};
+use crate::net::resolve::{is_too_long, was_heard_of, was_not_asked};
 
 /// Addresses, records and aliases told of one answer.
 const TOLD: usize = 5;
@@ -23,6 +23,10 @@ pub(super) fn dns(evidence: &Evidence) -> Seen {
     };
     let mut lines = vec![match &names.answer {
         Ok(answer) => format!("{} → {}", text::name(&names.name), told(answer)),
+        // The check came further.
+        Err(failure) if evidence.broken().is_some_and(|broken| broken > HopKind::Dns) => {
+            format!("asked again just now: {}", said(failure))
+        }
         Err(failure) => said(failure),
     }];
     lines.extend(found_as(names));
@@ -34,7 +38,8 @@ pub(super) fn dns(evidence: &Evidence) -> Seen {
     if let Some(later) = &names.later {
         lines.push(format!("at the end of the diagnosis: {}", says(later)));
     }
-    Seen { ok: Some(names.answer.is_ok()), took: Some(names.took), lines }
+    let not_asked = names.answer.as_ref().is_err_and(was_not_asked);
+    Seen { ok: (!not_asked).then_some(names.answer.is_ok()), took: Some(names.took), lines }
 }
 
 /// An answer, or what there was instead of one.
@@ -118,7 +123,12 @@ pub(in crate::diagnose) fn by_server(names: &Names) -> Vec<String> {
 fn one_server(one: &ServerAnswer) -> String {
     let (server, took) = (text::server(one.server), text::time(one.took));
     match &one.answer {
-        Err(failure) if failure.kind == FailureKind::DnsTimeout && !was_not_asked(failure) => {
+        Err(failure)
+            if failure.kind == FailureKind::DnsTimeout
+                && !was_not_asked(failure)
+                && !was_heard_of(failure)
+                && !is_too_long(failure) =>
+        {
             format!("{server}: no answer in {took}")
         }
         answer => format!("{server}: {} ({took})", says(answer)),

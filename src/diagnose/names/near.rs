@@ -50,11 +50,23 @@ fn is_name(host: &str) -> bool {
     host.parse::<std::net::IpAddr>().is_err() && !host.is_empty()
 }
 
+/// Whether one may be the other misspelt: as many labels, and of these each that differs nearly the same. Over the whole
+/// name, what two have in common (the end of every endpoint of RDS) would count for all that differs. Labels that differ in
+/// their numbers are neighbours, and no slip.
+fn are_alike(one: &str, other: &str) -> bool {
+    let words = |label: &str| label.chars().filter(|letter| !letter.is_ascii_digit()).collect::<String>();
+    let mut pairs = one.split('.').zip(other.split('.')).filter(|(one, other)| one != other);
+    one.split('.').count() == other.split('.').count()
+        && pairs.all(|(one, other)| {
+            normalized_damerau_levenshtein(one, other) >= ALIKE && words(one) != words(other)
+        })
+}
+
 /// Other hosts that are spelt nearly so, nearest first.
 fn alike(name: &str, others: &[String]) -> impl Iterator<Item = String> {
     let mut alike: Vec<(usize, String)> = others
         .iter()
-        .filter(|other| normalized_damerau_levenshtein(name, other) >= ALIKE)
+        .filter(|other| are_alike(name, other))
         .map(|other| (osa_distance(name, other), other.clone()))
         .collect();
     alike.sort();
@@ -139,9 +151,27 @@ mod tests {
         let others = ["cache.corp.internal", "10.0.0.1", "postgres.corp.internal"];
         assert_eq!(of("postgers.corp.internal", &others)[0], "postgres.corp.internal");
         assert_eq!(of("chache.corp.internal", &others)[0], "cache.corp.internal");
-        let others = ["database.corp.internal", "databases.corp.internal"];
-        assert_eq!(of("databas.corp.internal", &others)[..2], others, "nearest first");
+        let others = ["datawarehouse.corp.internal", "datawarehouses.corp.internal"];
+        assert_eq!(of("datawarehous.corp.internal", &others)[..2], others, "nearest first");
         assert!(of("mlflow.example", &["cache.corp.internal"]) == ["mlflow.corp.internal"]);
+    }
+
+    #[test]
+    fn what_names_have_in_common_does_not_make_them_alike() {
+        let rds = |instance: &str| format!("{instance}.c9akciq32.eu-central-1.rds.amazonaws.com");
+        for (one, other) in [
+            // One was deleted, the other is another database.
+            (rds("orders"), rds("users")),
+            (rds("mlflow"), rds("app")),
+            // Neighbours by number.
+            (rds("warehouse-1"), rds("warehouse-2")),
+            ("db.corp.internal".to_owned(), "warehouse.db.corp.internal".to_owned()),
+            ("db.corp.internal".to_owned(), "api.corp.internal".to_owned()),
+        ] {
+            let guesses = of(&one, &[&other]);
+            assert!(!guesses.contains(&other), "{one}: {guesses:?}");
+        }
+        assert!(of(&rds("wharehouse"), &[&rds("warehouse")]).contains(&rds("warehouse")));
     }
 
     #[test]
@@ -178,10 +208,10 @@ mod tests {
 
     #[test]
     fn guesses_are_few_and_never_the_name_itself() {
-        let others: Vec<String> = (0..50).map(|n| format!("db{n}.corp.internal")).collect();
-        let guesses = guesses("db.corp.internal", &others);
+        let others: Vec<String> = ('a'..='z').map(|x| format!("warehouse{x}.corp.internal")).collect();
+        let guesses = guesses("warehouse.corp.internal", &others);
         assert_eq!(guesses.len(), GUESSES_MAX);
-        assert!(!guesses.contains(&"db.corp.internal".to_owned()));
+        assert!(!guesses.contains(&"warehouse.corp.internal".to_owned()));
         for odd in ["", ".", "..", "rds.amazonaws.com", ".rds.amazonaws.com", "cache.amazonaws.com"] {
             of(odd, &["", ".", "db"]);
         }

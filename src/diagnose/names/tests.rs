@@ -22,6 +22,8 @@ enum Has {
     Address([u8; 4]),
     Alias(&'static str, [u8; 4]),
     Text(&'static str),
+    /// One address after the other.
+    Turns(Arc<std::sync::atomic::AtomicU8>),
     Nothing,
     Error(ResponseCode),
 }
@@ -74,6 +76,10 @@ fn answer(question: &Message, has: Option<Has>) -> Message {
             let target = Name::from_utf8(target).unwrap();
             add(&name, 60, RData::CNAME(CNAME(target.clone())));
             add(&target, 30, address(bytes));
+        }
+        (Some(Has::Turns(turn)), rr::RecordType::A) => {
+            let turn = turn.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            add(&name, 5, address([127, 0, 0, 1 + turn % 2]));
         }
         (Some(Has::Text(text)), rr::RecordType::TXT) => {
             add(&name, 5, RData::TXT(TXT::new(vec![text.to_owned()])));
@@ -226,11 +232,69 @@ async fn what_leads_elsewhere_later_is_told_and_nothing_else() {
     let names = look(&network, &subject, long()).await;
     assert!(look_again(&network, &subject, &names, long()).await.is_none());
     server.now_has("db.test", Has::Address([127, 0, 0, 2]));
-    let later = look_again(&network, &subject, &names, long()).await.unwrap().unwrap();
-    assert_eq!(later.addresses, [IpAddr::from([127, 0, 0, 2])]);
+    let later = look_again(&network, &subject, &names, long()).await.unwrap();
+    assert_eq!(later.answer.unwrap().addresses, [IpAddr::from([127, 0, 0, 2])]);
+    assert!(!later.takes_turns);
     server.now_has("db.test", Has::Error(ResponseCode::ServFail));
-    assert!(look_again(&network, &subject, &names, long()).await.unwrap().is_err());
+    assert!(look_again(&network, &subject, &names, long()).await.unwrap().answer.is_err());
 }
+
+#[tokio::test]
+async fn a_third_answer_tells_turns_from_a_move() {
+    let server = Server::start(&[("db.test", Has::Turns(Arc::default()))]).await;
+    let (network, subject) = (network(&[&server], 100), subject("db.test", &[]));
+    let mut names = look(&network, &subject, long()).await;
+    // Whichever it was.
+    names.answer.as_mut().unwrap().addresses = vec![[127, 0, 0, 1].into()];
+    let mut seen = look_again(&network, &subject, &names, long()).await;
+    if seen.is_none() {
+        // It was the turn of the same.
+        seen = look_again(&network, &subject, &names, long()).await;
+    }
+    assert!(seen.unwrap().takes_turns);
+}
+
+#[tokio::test]
+async fn a_server_that_refuses_is_asked_for_another_name() {
+    let zone = [("db.test", Has::Error(ResponseCode::Refused)), ("api.corp", Has::Address([127, 0, 0, 1]))];
+    let server = Server::start(&zone).await;
+    let network = network(&[&server], 100);
+    let refused =
+        async |others: &[&str]| look(&network, &subject("db.test", others), long()).await.refused_too;
+    assert_eq!(refused(&[]).await, None);
+    assert_eq!(refused(&["cache.test", "api.corp"]).await, Some(("api.corp".to_owned(), false)));
+    server.now_has("api.corp", Has::Error(ResponseCode::Refused));
+    assert_eq!(refused(&["cache.test", "api.corp"]).await, Some(("api.corp".to_owned(), true)));
+}
+
+#[tokio::test]
+async fn beside_checks_little_is_asked_and_nothing_is_waited_for() {
+    let server = Server::start(&[("corp.test", Has::Nothing)]).await;
+    let all = network(&[&server], 50);
+    let spare = all.in_spare_room();
+    let others: Vec<String> = ('a'..='z').map(|x| format!("warehouse{x}.corp.test")).collect();
+    let others: Vec<&str> = others.iter().map(String::as_str).collect();
+    let missing = subject("warehouse.corp.test", &others);
+    let names = look(&spare, &missing, long()).await;
+    assert_eq!(names.answer.unwrap_err().code.as_deref(), Some("NXDOMAIN"));
+    // And that the ancestor is no alias.
+    assert!(server.asked() <= 4 + SPARING.0 + SPARING.1 + 1, "{}", server.asked());
+
+    // Half of what may be sent is gone: the rest is for checks.
+    let watch = Stopwatch::start();
+    while let Ok(_) | Err(Failure { kind: FailureKind::DnsNotFound, .. }) =
+        spare.resolver().alone(server.address).addresses("x.test", long()).await
+    {}
+    let names = look(&spare, &missing, long()).await;
+    assert!(watch.elapsed() < WAITED);
+    let failure = names.answer.unwrap_err();
+    assert!(was_not_asked(&failure) && failure.message.contains("a diagnosis may take"), "{failure}");
+    assert!(names.by_server.iter().all(|said| was_not_asked(said.answer.as_ref().unwrap_err())));
+    assert_eq!(all.resolver().addresses("y.test").await.unwrap_err().kind, FailureKind::DnsNotFound);
+}
+
+/// In that time the budget has room again.
+const WAITED: Duration = Duration::from_millis(900);
 
 #[tokio::test]
 async fn kind_dns_is_asked_for_its_record_and_by_its_servers() {

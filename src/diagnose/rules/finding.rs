@@ -41,6 +41,11 @@ impl Finding {
         }
     }
 
+    /// The same, trusted so far.
+    pub(super) fn trusted(self, confidence: Confidence) -> Self {
+        Self { confidence, ..self }
+    }
+
     /// What speaks for it; the strongest first.
     pub(super) fn because(mut self, lines: impl IntoIterator<Item = String>) -> Self {
         for line in lines {

@@ -1,26 +1,33 @@
-//! Names that lead nowhere: missing ones, and servers that say nothing of them.
+//! Names that lead nowhere, as far as the servers say.
 
 use super::finding::{Finding, said};
+use crate::config::secret::REDACTED;
 use crate::diagnose::advice::Advice;
 use crate::diagnose::evidence::{Evidence, Names};
 use crate::diagnose::{hops, text};
 use crate::health::{Confidence, Failure, FailureKind, HopKind};
 use crate::net::resolve::{is_dangling, was_not_asked};
 
-/// Why the name could not be resolved: what was seen just now, or else what the check met.
-fn unresolved(evidence: &Evidence) -> Option<&Failure> {
+/// Why the name could not be resolved: what was seen just now, or else what the check met. That nobody was asked just now
+/// is nothing that was seen.
+pub(super) fn unresolved(evidence: &Evidence) -> Option<&Failure> {
     let met = evidence.fails_at(HopKind::Dns)?;
     let now = evidence.names.as_ref().and_then(|names| names.answer.as_ref().err());
-    Some(now.unwrap_or(met))
+    Some(now.filter(|failure| !was_not_asked(failure)).unwrap_or(met))
+}
+
+/// What the check met itself, which stands in every verdict on a name: what was seen since may be something else.
+pub(super) fn met(evidence: &Evidence) -> Option<String> {
+    evidence.failure().map(said)
 }
 
 /// Where it can be resolved by now, nothing is certain any more of why it could not be before.
-fn unless_passed(evidence: &Evidence, confidence: Confidence) -> Confidence {
+pub(super) fn unless_passed(evidence: &Evidence, confidence: Confidence) -> Confidence {
     if evidence.resolves() { Confidence::Unclear } else { confidence }
 }
 
 /// A line for a name that can be resolved by now.
-fn passed(evidence: &Evidence) -> Option<String> {
+pub(super) fn passed(evidence: &Evidence) -> Option<String> {
     let names = evidence.names.as_ref()?;
     let answer = names.answer.as_ref().ok()?;
     let told = hops::says(&Ok(answer.clone()));
@@ -91,6 +98,7 @@ pub(super) fn name_without_address(evidence: &Evidence) -> Option<Finding> {
     let finding = Finding::new(unless_passed(evidence, said_by_all(names)), summary)
         .told_by(failure)
         .because(names.into_iter().flat_map(hops::by_server))
+        .because(met(evidence))
         .because(passed(evidence))
         .step(Advice::on(evidence).dig(None));
     Some(finding)
@@ -106,6 +114,7 @@ pub(super) fn name_misspelt(evidence: &Evidence) -> Option<Finding> {
     let finding = Finding::likely(summary)
         .because([said(failure)])
         .since(format!("{} can be resolved", text::all(&near)))
+        .because(met(evidence))
         .because(passed(evidence))
         .or_else("a name that is right, and was deleted")
         .step(format!("if {nearest} is meant, correct the host in the configuration"))
@@ -136,14 +145,20 @@ pub(super) fn name_missing(evidence: &Evidence) -> Option<Finding> {
     let finding = Finding::new(unless_passed(evidence, said_by_all(names)), summary)
         .because([said(failure)])
         .because(names.into_iter().flat_map(hops::by_server))
-        .because(names.map(|_| around))
+        .because(names.filter(|_| !is_hidden(evidence)).map(|_| around))
         .because(search)
+        .because(met(evidence))
         .because(passed(evidence))
         .step(failure.hint.clone())
         .advise(own_zone)
         .advise(advice.endpoint().map(|_| advice.state()).unwrap_or_default())
         .step(advice.dig(None));
     Some(finding)
+}
+
+/// Whether the name must not be shown: then nothing of what is around it is told, either.
+fn is_hidden(evidence: &Evidence) -> bool {
+    evidence.subject.host == REDACTED
 }
 
 fn missing(evidence: &Evidence) -> Option<&Failure> {
@@ -156,98 +171,4 @@ fn said_by_all(names: Option<&Names>) -> Confidence {
         true => Confidence::Certain,
         false => Confidence::Likely,
     }
-}
-
-/// REFUSED, or a port that refuses: somebody is there and does not serve us.
-pub(super) fn resolver_refuses(evidence: &Evidence) -> Option<Finding> {
-    let met = unresolved(evidence)?;
-    let refuses = |failure: &Failure| {
-        matches!(failure.code.as_deref(), Some("REFUSED" | "ECONNREFUSED"))
-            || failure.message.to_ascii_lowercase().contains("connection refused")
-    };
-    let names = evidence.names.as_ref();
-    // Asked together they are only waited for, since one of them may still answer; asked alone, each tells why it does not.
-    let each = names.and_then(|names| {
-        let mut refusals =
-            names.heard().map(|one| one.answer.as_ref().err().filter(|failure| refuses(failure)));
-        let first = refusals.next()??;
-        refusals.all(|refusal| refusal.is_some()).then_some(first)
-    });
-    let unanswered = met.kind == FailureKind::DnsTimeout;
-    let failure = Some(met).filter(|failure| refuses(failure)).or(each.filter(|_| unanswered))?;
-    let asked = names.map(servers).unwrap_or_else(|| "the name server".to_owned());
-    let by_answer = failure.code.as_deref() == Some("REFUSED");
-    let summary = match by_answer {
-        true => format!("{asked} answered REFUSED: names are not resolved for this client"),
-        false => format!("nothing serves names at {asked}: the port refuses"),
-    };
-    let step = match by_answer {
-        true => {
-            "let the server answer this client: its list of allowed networks (`allow-recursion`, `access-control`) must have this address"
-        }
-        false => {
-            "check the address in /etc/resolv.conf (or `resolver.nameservers`), and that a name server runs there"
-        }
-    };
-    let finding = Finding::new(unless_passed(evidence, Confidence::Certain), summary)
-        .because([said(failure)])
-        .because(names.into_iter().flat_map(hops::by_server))
-        .because(passed(evidence))
-        .step(step)
-        .step(Advice::on(evidence).dig(names.and_then(|names| names.resolver.servers.first().copied())));
-    Some(finding)
-}
-
-/// Nobody answers. Whether the packets or the answers are lost, and where, silence does not tell; that there is no answer
-/// is all that is claimed, and is only certain where each server was asked again by itself.
-pub(super) fn resolver_silent(evidence: &Evidence) -> Option<Finding> {
-    let unanswered = |failure: &&Failure| failure.kind == FailureKind::DnsTimeout && !was_not_asked(failure);
-    let failure = unresolved(evidence).filter(unanswered)?;
-    let names = evidence.names.as_ref();
-    let asked = names.map(servers).unwrap_or_else(|| "the name servers".to_owned());
-    let silent = |names: &&Names| {
-        let timed_out =
-            |failure: &Failure| failure.kind == FailureKind::DnsTimeout && !was_not_asked(failure);
-        !names.by_server.is_empty()
-            && names.by_server.iter().all(|one| one.answer.as_ref().is_err_and(timed_out))
-    };
-    let confidence = match names.filter(silent) {
-        Some(_) => Confidence::Certain,
-        None => Confidence::Likely,
-    };
-    let summary = match names.map(|names| names.resolver.servers.len()) {
-        Some(1) => format!("the name server {asked} does not answer"),
-        _ => format!("no name server answers: {asked}"),
-    };
-    let finding = Finding::new(unless_passed(evidence, confidence), summary)
-        .on_silence()
-        .because([said(failure)])
-        .because(names.into_iter().flat_map(hops::by_server))
-        .because(passed(evidence))
-        .step(failure.hint.clone())
-        .advise(Advice::on(evidence).vpc_names())
-        .step(Advice::on(evidence).dig(names.and_then(|names| names.resolver.servers.first().copied())));
-    Some(finding)
-}
-
-/// An answer that is none.
-pub(super) fn resolver_fails(evidence: &Evidence) -> Option<Finding> {
-    let failure = unresolved(evidence).filter(|failure| failure.kind == FailureKind::DnsServerFailure)?;
-    let names = evidence.names.as_ref();
-    let asked = names.map(servers).unwrap_or_else(|| "the name servers".to_owned());
-    let (confidence, summary) = match &failure.code {
-        Some(code) => (
-            Confidence::Certain,
-            format!("{asked} answered {code} for {}: it cannot be resolved there", name(evidence)),
-        ),
-        None => (Confidence::Likely, format!("{} cannot be asked for at {asked}", name(evidence))),
-    };
-    let forwards = "where the zone is forwarded, ask the servers that it is forwarded to: the one in between answers so while it cannot reach them";
-    let finding = Finding::new(unless_passed(evidence, confidence), summary)
-        .told_by(failure)
-        .because(names.into_iter().flat_map(hops::by_server))
-        .because(passed(evidence))
-        .step(forwards)
-        .step(Advice::on(evidence).dig(names.and_then(|names| names.resolver.servers.first().copied())));
-    Some(finding)
 }

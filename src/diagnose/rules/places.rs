@@ -8,7 +8,7 @@ use super::names::{name, servers};
 use crate::config::plan::Role;
 use crate::diagnose::addresses::{self, Reach};
 use crate::diagnose::advice::Advice;
-use crate::diagnose::evidence::Evidence;
+use crate::diagnose::evidence::{Evidence, NameAnswer, Names, ServerAnswer};
 use crate::diagnose::{hops, text};
 use crate::health::observation::{PostgresDetails, RedisDetails, RedisReplication};
 use crate::health::{Details, FailureKind, HopKind, Kind};
@@ -95,8 +95,9 @@ pub(super) fn unexpected_address(evidence: &Evidence) -> Option<Finding> {
     Some(finding)
 }
 
-/// Servers that say different things explain a name that is sometimes there, and an address that does not answer where
-/// others have another one. On a path that works it is a flaw: the next check may go by the other answer.
+/// Servers that say different things, each by an answer: who is silent, or cannot answer, has no opinion. They explain a
+/// name that is sometimes there, and an address that does not answer where others have another one. On a path that works
+/// it is a flaw: the next check may go by the other answer.
 pub(super) fn resolvers_disagree(evidence: &Evidence) -> Option<Finding> {
     let names = evidence.names.as_ref()?;
     if names.heard().count() < 2 || names.answer.as_ref().is_ok_and(|answer| answer.from_hosts_file) {
@@ -104,7 +105,7 @@ pub(super) fn resolvers_disagree(evidence: &Evidence) -> Option<Finding> {
     }
     let answers = || names.heard().filter_map(|one| one.answer.as_ref().ok());
     let without: Vec<String> =
-        names.heard().filter(|one| one.answer.is_err()).map(|one| text::server(one.server)).collect();
+        names.heard().filter(|one| says_nothing(one)).map(|one| text::server(one.server)).collect();
     let some_have_none = !without.is_empty() && answers().next().is_some();
     let sets: Vec<BTreeSet<IpAddr>> =
         answers().map(|answer| answer.addresses.iter().copied().collect()).collect();
@@ -114,11 +115,11 @@ pub(super) fn resolvers_disagree(evidence: &Evidence) -> Option<Finding> {
     }
     let explains = match evidence.broken() {
         // Where all is well, other addresses of a public name are how such names spread their load.
-        None => evidence.works() && (some_have_none || !takes_turns(evidence, &sets)),
+        None => evidence.works() && (some_have_none || !takes_their_turns(evidence, &sets)),
         Some(HopKind::Dns) => true,
         Some(HopKind::Query) => evidence.subject.kind == Kind::Dns,
         // A missing answer explains nothing where another led on; another address may.
-        Some(HopKind::Route | HopKind::Connect) => differ,
+        Some(HopKind::Route | HopKind::Connect) => differ && !takes_their_turns(evidence, &sets),
         Some(_) => false,
     };
     if !explains {
@@ -140,23 +141,51 @@ pub(super) fn resolvers_disagree(evidence: &Evidence) -> Option<Finding> {
             "list no name servers side by side that have different zones: each question goes to any of them",
         )
         .advise(
-            names
-                .heard()
-                .find(|one| one.answer.is_err())
-                .map(|one| Advice::on(evidence).dig(Some(one.server))),
+            names.heard().find(|one| says_nothing(one)).map(|one| Advice::on(evidence).dig(Some(one.server))),
         )
         .advise(Advice::on(evidence).private_zones());
     Some(finding)
 }
 
+/// Whether a server answers that there is no such name, or nothing of this type.
+fn says_nothing(one: &ServerAnswer) -> bool {
+    one.answer.as_ref().is_err_and(|failure| failure.kind == FailureKind::DnsNotFound)
+}
+
 /// Whether different addresses are nothing to speak of: a public name, or an endpoint that stands for several servers.
-fn takes_turns(evidence: &Evidence, sets: &[BTreeSet<IpAddr>]) -> bool {
+fn takes_their_turns(evidence: &Evidence, sets: &[BTreeSet<IpAddr>]) -> bool {
     let public = sets.iter().flatten().all(|address| Reach::of(*address) == Reach::Public);
     let several = Advice::on(evidence).endpoint().is_some_and(|endpoint| endpoint.is.takes_turns());
     public || several
 }
 
-/// The name led elsewhere while we looked: a failover is under way, and what was met at the old address is its end.
+/// The addresses of an answer that is there.
+fn set(answer: &NameAnswer) -> BTreeSet<IpAddr> {
+    answer.addresses.iter().copied().collect()
+}
+
+/// Whether the name led to one place at first and later to another, as names do whose answers take turns.
+fn is_turn(evidence: &Evidence, names: &Names) -> bool {
+    let (Ok(first), Some(Ok(later))) = (&names.answer, &names.later) else { return false };
+    names.takes_turns || takes_their_turns(evidence, &[set(first), set(later)])
+}
+
+/// A line for a path that does not work, whose name takes turns: other addresses may be well.
+pub(super) fn takes_turns(evidence: &Evidence) -> Vec<String> {
+    let Some(names) = evidence.names.as_ref().filter(|names| is_turn(evidence, names)) else {
+        return Vec::new();
+    };
+    let (Some(failure), Some(later)) = (evidence.failure(), &names.later) else { return Vec::new() };
+    let note = format!(
+        "the answers for {} take turns, and this is of one of them; a moment later: {}",
+        name(evidence),
+        hops::says(later)
+    );
+    vec![said(failure), note]
+}
+
+/// The name led elsewhere while we looked: a failover is under way, and what was met at the old address is its end. A name
+/// that has some of its addresses still, or whose answers take turns, does not move.
 pub(super) fn name_moving(evidence: &Evidence) -> Option<Finding> {
     let names = evidence.names.as_ref()?;
     let (first, later) = (names.answer.as_ref().ok()?, names.later.as_ref()?);
@@ -164,9 +193,12 @@ pub(super) fn name_moving(evidence: &Evidence) -> Option<Finding> {
         None => evidence.works(),
         Some(failure) => failover_explains(failure.kind) && evidence.broken() != Some(HopKind::Dns),
     };
-    if !explains
-        || (evidence.works() && Advice::on(evidence).endpoint().is_some_and(|it| it.is.takes_turns()))
-    {
+    let moves = match later {
+        Ok(later) => set(first).is_disjoint(&set(later)) && !is_turn(evidence, names),
+        // Of a server that cannot answer nothing follows for the name.
+        Err(failure) => failure.kind == FailureKind::DnsNotFound,
+    };
+    if !explains || !moves {
         return None;
     }
     let was: Vec<String> = first.addresses.iter().map(ToString::to_string).collect();

@@ -118,11 +118,22 @@ impl Alone {
         }
         let failure = match course.heard() {
             0 => silence(format!("no answer for {name} within {waited:.1?}")),
-            _ => silence(format!("not all questions for {name} were answered within {waited:.1?}")),
+            _ => silence(format!(
+                "something came, and not an answer to all questions for {name} within {waited:.1?}"
+            ))
+            .with_hint(HEARD_OF),
         };
         lookups.with_withheld(failure, course.withheld())
     }
 }
+
+/// Whether packets came from a server that did not answer in time: then it is not silent.
+pub fn was_heard_of(failure: &Failure) -> bool {
+    failure.phase == Phase::Dns && failure.hint == HEARD_OF
+}
+
+/// What to do about packets that are no answers.
+const HEARD_OF: &str = "look at what comes from there (`tcpdump -n port 53`): answers to other questions, or to one of two only, count for nothing";
 
 #[cfg(test)]
 mod tests {
@@ -162,6 +173,25 @@ mod tests {
         let asking = resolver(50).asking(address).unwrap();
         let answer = tokio::time::timeout(Duration::from_millis(500), asking.addresses("db.test")).await;
         assert!(answer.is_err(), "{answer:?}");
+    }
+
+    #[tokio::test]
+    async fn what_answers_something_else_is_not_silent() {
+        let socket = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let address = socket.local_addr().unwrap();
+        let answering = tokio::spawn(async move {
+            let mut buffer = [0; 512];
+            while let Ok((length, from)) = socket.recv_from(&mut buffer).await {
+                // The question itself, as an answer to another one.
+                buffer[0] ^= 0xff;
+                buffer[2] |= 0x80;
+                let _ = socket.send_to(&buffer[..length], from).await;
+            }
+        });
+        let alone = resolver(50).alone(address);
+        let failure = alone.addresses("db.test", within(300)).await.unwrap_err();
+        answering.abort();
+        assert!(was_heard_of(&failure), "{failure}");
     }
 
     #[tokio::test(start_paused = true)]

@@ -116,6 +116,11 @@ impl Budget {
         Self { common: Arc::clone(&self.common), rate: self.rate, room: half, spare: true }
     }
 
+    /// Whether it is only what the others leave.
+    pub(super) fn is_spare(&self) -> bool {
+        self.spare
+    }
+
     /// Waits until so many packets may be sent, and books them. It is all that there is where more are wanted.
     pub(super) async fn book(self: &Arc<Self>, packets: u32) -> Result<Arc<Booking>, Failure> {
         let packets = packets.min(self.room.get());
@@ -212,7 +217,9 @@ impl Budget {
     pub(super) fn allowed(&self) -> String {
         let Self { rate, room, spare, .. } = self;
         match spare {
-            true => format!("the {room} of {rate} DNS packets a second that a diagnosis may take are used up"),
+            true => {
+                format!("the {room} of {rate} DNS packets a second that a diagnosis may take are used up")
+            }
             false => format!("the {rate} DNS packets a second that Sickbay allows itself are used up"),
         }
     }

@@ -267,6 +267,15 @@ pub fn is_dangling(failure: &Failure) -> bool {
     failure.kind == FailureKind::DnsNotFound && failure.hint == DANGLING
 }
 
+/// Whether there is an answer that had no room in a packet, and that does not come over TCP.
+pub fn is_too_long(failure: &Failure) -> bool {
+    failure.phase == Phase::Dns && failure.hint == TOO_LONG
+}
+
+/// What to do about an answer that does not come over TCP.
+const TOO_LONG: &str =
+    "allow TCP, too, to port 53 of the name servers: security groups and network ACLs often allow only UDP";
+
 /// What a record is called that makes a name an alias.
 const ALIAS: &str = "CNAME";
 
@@ -371,9 +380,7 @@ pub(super) fn too_long_for_udp(name: &str, error: &NetError) -> Failure {
     };
     let message =
         format!("the answer for {name} is too long for UDP, and over TCP it does not come: {error}");
-    Failure::new(Phase::Dns, kind, message).with_hint(
-        "allow TCP, too, to port 53 of the name servers: security groups and network ACLs often allow only UDP",
-    )
+    Failure::new(Phase::Dns, kind, message).with_hint(TOO_LONG)
 }
 
 fn server_failure(name: &str, code: ResponseCode) -> Failure {

@@ -60,7 +60,7 @@ async fn resolver_refuses() {
     seen.saying("10.77.2.53").is(
         "resolver_refuses",
         "the name server answers REFUSED",
-        ["dns", "dns_server_failure", "resolver_refuses", "certain"],
+        ["dns", "dns_server_failure", "resolver_refuses", "likely"],
         "10.77.2.53",
     );
 }
@@ -73,7 +73,7 @@ async fn resolver_not_running() {
     seen.saying("10.77.2.53").is(
         "resolver_not_running",
         "nothing listens on the name server's port",
-        ["dns", "dns_timeout", "resolver_refuses", "certain"],
+        ["dns", "dns_timeout", "resolver_refuses", "likely"],
         "10.77.2.53",
     );
 }
@@ -89,6 +89,64 @@ async fn resolver_fails() {
         "the name server answers SERVFAIL",
         ["dns", "dns_server_failure", "resolver_fails", "certain"],
         "zone",
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_refuses_and_one_is_silent() {
+    let Some(lab) = Lab::new() else { return };
+    let _resolver = failing(&lab, ResponseCode::Refused);
+    lab.resolv_conf(BOTH);
+    lab.filter(Host::Router, "ip daddr 10.77.2.54 drop");
+    let seen = target(DATABASE).within(&lab).await;
+    seen.saying("10.77.2.54 does not answer").is(
+        "one_refuses_and_one_is_silent",
+        "of two name servers, one answers REFUSED and the other does not answer",
+        ["dns", "dns_timeout", "resolver_refuses", "likely"],
+        "dig @10.77.2.53",
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn resolver_refuses_one_zone() {
+    let Some(lab) = Lab::new() else { return };
+    let _resolver = lab.scripted_resolver(RESOLVER, |asked: &Asked| {
+        let mut answer = asked.answer((asked.record == "A").then(|| dns::data("10.77.2.11")));
+        if asked.name == "db.internal." {
+            answer = asked.answer([]);
+            answer.metadata.response_code = ResponseCode::Refused;
+        }
+        Some(answer)
+    });
+    lab.resolv_conf(RESOLV_CONF);
+    let refused = on("postgres", "database", json!({"host": "db.internal", "password": "hunter2-hunter2"}));
+    let other = on("redis", "cache", json!({"host": "cache.corp.test"}));
+    let seen = first_of([refused, other]).within(&lab).await;
+    seen.saying("cache.corp.test").is(
+        "resolver_refuses_one_zone",
+        "the name server answers REFUSED for this name, and answers for another",
+        ["dns", "dns_server_failure", "resolver_refuses", "likely"],
+        "whether the name is right",
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn resolver_without_tcp() {
+    let Some(lab) = Lab::new() else { return };
+    // As a long answer: come over TCP.
+    let _resolver = lab.scripted_resolver(RESOLVER, |asked: &Asked| {
+        let mut answer = asked.answer([]);
+        answer.metadata.truncation = true;
+        Some(answer)
+    });
+    lab.resolv_conf(RESOLV_CONF);
+    lab.filter(Host::Router, "ip daddr 10.77.2.53 tcp dport 53 drop");
+    let seen = target(DATABASE).within(&lab).await;
+    seen.saying("over TCP it does not come").is(
+        "resolver_without_tcp",
+        "the answer is too long for UDP, and TCP to the name server is dropped",
+        ["dns", "dns_timeout", "resolver_fails", "likely"],
+        "allow TCP",
     );
 }
 
@@ -115,7 +173,7 @@ async fn one_of_two_resolvers_silent() {
     seen.saying("10.77.2.53").is(
         "one_of_two_resolvers_silent",
         "of two name servers, the first does not answer",
-        ["-", "-", "resolvers_disagree", "certain"],
+        ["-", "-", "one_resolver_dead", "certain"],
         "10.77.2.53",
     );
 }

@@ -86,6 +86,53 @@ fn names() -> Vec<Case> {
         "the name server answered Server Failure for db.internal",
     );
     let odd = failure(Phase::Dns, Kind::DnsServerFailure, "the answer for db.internal cannot be read: x");
+    // What two servers say, each by itself.
+    let two = |met: Failure, one: Failure, other: Result<NameAnswer, Failure>| {
+        let mut evidence = unresolved(met);
+        evidence.names.as_mut().unwrap().by_server =
+            vec![server("10.0.0.2:53", Err(one)), server("10.0.0.3:53", other)];
+        evidence
+    };
+    let servfail = || failure(Phase::Dns, Kind::DnsServerFailure, "Server Failure").with_code("SERVFAIL");
+    let refused = || failure(Phase::Dns, Kind::DnsServerFailure, "Query Refused").with_code("REFUSED");
+    let closed = || {
+        let what = "no name server listens at 10.0.0.2:53 (ICMP from 10.0.0.2: port unreachable)";
+        failure(Phase::Dns, Kind::DnsServerFailure, what).with_code("ECONNREFUSED")
+    };
+    let with_other = |refuses| {
+        let mut evidence = unresolved(refused());
+        evidence.names.as_mut().unwrap().refused_too = Some(("cache.corp".into(), refuses));
+        evidence
+    };
+    let too_long = || {
+        let what = "the answer for db.internal is too long for UDP, and over TCP it does not come";
+        failure(Phase::Dns, Kind::DnsTimeout, what).with_hint(
+            "allow TCP, too, to port 53 of the name servers: security groups and network ACLs often allow only UDP",
+        )
+    };
+    let garbled = failure(Phase::Dns, Kind::DnsTimeout, "something came").with_hint(
+        "look at what comes from there (`tcpdump -n port 53`): answers to other questions, or to one of two only, count for nothing",
+    );
+    let mut slow = silent.clone();
+    slow.names.as_mut().unwrap().by_server.iter_mut().for_each(|one| one.took = millis(400));
+    let mut withheld = silent.clone();
+    withheld.names.as_mut().unwrap().by_server[0].answer = Err(failure(
+        Phase::Dns,
+        Kind::DnsTimeout,
+        "no answer; 1 repetition was not sent, because the 50 DNS packets a second are used up",
+    ));
+    let one_fails = two(dns_timeout(), servfail(), Ok(answer("db.internal", &["10.0.3.7"])));
+    // A diagnosis that found no room: what the check met is what is known.
+    let mut no_room =
+        unresolved(failure(Phase::Dns, Kind::DnsTimeout, "not asked: the 25 of 50 DNS packets"));
+    no_room.attempt = Some(attempt(Err(servfail())));
+    // A check that came to a database that refuses, and name servers that fail just now.
+    let mut further = unconnected(
+        vec![errno(5432, "ECONNREFUSED", None); 4],
+        Some(super::super::super::test_support::silent(47)),
+        Kind::ConnectRefused,
+    );
+    further.names.as_mut().unwrap().answer = Err(servfail());
     let mut nobody =
         unresolved(failure(Phase::Dns, Kind::DnsServerFailure, "/etc/resolv.conf: no such file"));
     let names = nobody.names.as_mut().unwrap();
@@ -184,14 +231,14 @@ fn names() -> Vec<Case> {
         case(
             "servers that do not serve us",
             unresolved(refuses.with_code("REFUSED")),
-            (ResolverRefuses, Certain),
-            "10.0.0.2 and 10.0.0.3 answered REFUSED: names are not resolved for this client",
+            (ResolverRefuses, Likely),
+            "10.0.0.2 and 10.0.0.3 answered REFUSED for db.internal: it is not resolved there for this client",
             "allow-recursion",
         ),
         case(
             "no server on the port",
             unresolved(port),
-            (ResolverRefuses, Certain),
+            (ResolverRefuses, Likely),
             "nothing serves names at 10.0.0.2 and 10.0.0.3: the port refuses",
             "/etc/resolv.conf",
         ),
@@ -208,6 +255,90 @@ fn names() -> Vec<Case> {
             (ResolverFails, Likely),
             "db.internal cannot be asked for at 10.0.0.2 and 10.0.0.3",
             "dig @10.0.0.2",
+        ),
+        case(
+            "one server that refuses, and one that is silent",
+            two(refused(), refused(), Err(dns_timeout())),
+            (ResolverRefuses, Likely),
+            "10.0.0.2 answered REFUSED for db.internal: it is not resolved there for this client; 10.0.0.3 does not answer",
+            "`dig @10.0.0.2 db.internal`",
+        ),
+        case(
+            "a server that refuses this zone alone",
+            with_other(false),
+            (ResolverRefuses, Likely),
+            "10.0.0.2 and 10.0.0.3 answered REFUSED for db.internal, and not for cache.corp: this zone is not served there",
+            "see whether the name is right",
+        ),
+        case(
+            "a server that refuses whatever is asked",
+            with_other(true),
+            (ResolverRefuses, Likely),
+            "10.0.0.2 and 10.0.0.3 answered REFUSED for db.internal, and for cache.corp: nothing is answered that is asked from here",
+            "allow-recursion",
+        ),
+        case(
+            "no server on the port, of which a check sees silence",
+            two(dns_timeout(), closed(), Err(closed())),
+            (ResolverRefuses, Likely),
+            "nothing serves names at 10.0.0.2 and 10.0.0.3: the port refuses",
+            "/etc/resolv.conf",
+        ),
+        case(
+            "one server that cannot answer, and one that is silent",
+            two(servfail(), servfail(), Err(dns_timeout())),
+            (ResolverFails, Likely),
+            "10.0.0.2 answered SERVFAIL for db.internal: it cannot be resolved there; 10.0.0.3 does not answer",
+            "`dig @10.0.0.2 db.internal`",
+        ),
+        case(
+            "an answer over TCP, which is swallowed",
+            unresolved(too_long()),
+            (ResolverFails, Likely),
+            "10.0.0.2 and 10.0.0.3 answered that the answer for db.internal is too long for UDP, and over TCP it does not come: TCP to port 53 is not let through, or not served",
+            "allow TCP, too, to port 53",
+        ),
+        case(
+            "answers to something else",
+            unresolved(garbled),
+            (ResolverFails, Likely),
+            "something comes from 10.0.0.2 and 10.0.0.3, and no answer for db.internal",
+            "tcpdump -n port 53",
+        ),
+        case(
+            "servers that were not waited for long enough",
+            slow,
+            (ResolverSilent, Likely),
+            "the time was over before 10.0.0.2 and 10.0.0.3 answered: it was waited for 400.0 ms",
+            "--timeout",
+        ),
+        case(
+            "servers of which one was not asked again, for want of packets",
+            withheld,
+            (ResolverSilent, Likely),
+            "no name server answers: 10.0.0.2 and 10.0.0.3",
+            "dig @10.0.0.2",
+        ),
+        case(
+            "one of two servers cannot answer, and the check went by it",
+            one_fails,
+            (OneResolverDead, Likely),
+            "of the name servers, 10.0.0.2 answers SERVFAIL, while 10.0.0.3 answers for db.internal",
+            "take 10.0.0.2 out of /etc/resolv.conf, or mend it",
+        ),
+        case(
+            "a diagnosis that there was no room for",
+            no_room,
+            (ResolverFails, Likely),
+            "a name server (there are 10.0.0.2 and 10.0.0.3) answered SERVFAIL for db.internal: it cannot be resolved there",
+            "forwarded",
+        ),
+        case(
+            "name servers that fail just now, after a check that was refused further on",
+            further,
+            (Refused, Likely),
+            "10.0.3.7:5432 refuses connections: nothing listens on port 5432",
+            "ss -ltnp",
         ),
         case(
             "nobody to ask",
@@ -257,13 +388,18 @@ fn places() -> Vec<Case> {
     let mut one_view = saas.clone();
     one_view.names.as_mut().unwrap().by_server[1].answer = Ok(answer("db.example.com", &["10.0.3.7"]));
     let mut one_silent = postgres();
-    one_silent.names.as_mut().unwrap().by_server[1].answer = Err(dns_timeout());
+    one_silent.names.as_mut().unwrap().by_server[1] = server("10.0.0.3:53", Err(dns_timeout()));
     let dead_by_one = unconnected(vec![silent(5432); 4], Some(silent(47)), Kind::ConnectTimeout);
     let moving = |mut evidence: Evidence, to: Result<NameAnswer, Failure>| {
         evidence.names.as_mut().unwrap().later = Some(to);
         evidence
     };
     let refused = || unconnected(vec![refused(5432); 4], Some(silent(47)), Kind::ConnectRefused);
+    let mut turning = moving(refused(), Ok(answer("db.internal", &["10.0.9.9"])));
+    turning.names.as_mut().unwrap().takes_turns = true;
+    let mut two_addresses = postgres();
+    two_addresses.names =
+        Some(super::super::super::test_support::names("db.internal", &["10.0.3.7", "10.0.3.8"]));
     let replica = || {
         let wrong = failure(
             Phase::Query,
@@ -332,7 +468,7 @@ fn places() -> Vec<Case> {
         ),
         case(
             "a public service that does not answer is only that",
-            saas,
+            saas.clone(),
             (HostDropped, Likely),
             "packets to 203.0.113.9 vanish: neither port 5432 nor port 47 answers",
             "nft list ruleset",
@@ -354,8 +490,8 @@ fn places() -> Vec<Case> {
         case(
             "servers of which one is silent, on a path that works",
             one_silent,
-            (ResolversDisagree, Certain),
-            "of the name servers, 10.0.0.3 has no answer for db.internal, and others have",
+            (OneResolverDead, Certain),
+            "of the name servers, 10.0.0.3 does not answer, while 10.0.0.2 answers for db.internal",
             "dig @10.0.0.3 db.internal",
         ),
         case(
@@ -378,6 +514,34 @@ fn places() -> Vec<Case> {
             (NameMoving, Likely),
             "db.internal led to 10.0.3.7 at first and leads to 10.0.9.9 now: it is being moved",
             "run this diagnosis again",
+        ),
+        case(
+            "a name that has lost one of its addresses",
+            moving(two_addresses, Ok(answer("db.internal", &["10.0.3.7"]))),
+            (Works, Certain),
+            "the path to db.internal:5432 works to its end",
+            "",
+        ),
+        case(
+            "a public name whose answers take turns while a connection is swallowed",
+            moving(saas.clone(), Ok(answer("db.example.com", &["203.0.113.77"]))),
+            (HostDropped, Likely),
+            "packets to 203.0.113.9 vanish: neither port 5432 nor port 47 answers",
+            "nft list ruleset",
+        ),
+        case(
+            "a private name whose first answer came again while a connection is refused",
+            turning,
+            (Refused, Likely),
+            "10.0.3.7:5432 refuses connections: nothing listens on port 5432",
+            "ss -ltnp",
+        ),
+        case(
+            "a name that nobody can tell of at the end",
+            moving(postgres(), Err(dns_timeout())),
+            (Works, Certain),
+            "the path to db.internal:5432 works to its end",
+            "",
         ),
         case(
             "a name that goes away",

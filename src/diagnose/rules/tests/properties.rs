@@ -274,8 +274,9 @@ fn evidence() -> impl Strategy<Value = Evidence> {
 }
 
 /// Flaws that a path which works can have.
-const FLAWS: [Cause; 9] = [
+const FLAWS: [Cause; 10] = [
     Cause::ResolversDisagree,
+    Cause::OneResolverDead,
     Cause::NameMoving,
     Cause::OneAddressDead,
     Cause::PacketLoss,
