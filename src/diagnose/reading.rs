@@ -81,7 +81,7 @@ impl Evidence {
 
     fn hop_of(&self, failure: &Failure) -> HopKind {
         if self.is_missed() {
-            return self.first_unseen();
+            return self.first_unseen(failure);
         }
         let asked = self.words.as_ref().is_some_and(|words| !matches!(words.heard, Heard::NotAsked(_)));
         let foreign = failure.kind == FailureKind::Protocol || (asked && !self.is_spoken());
@@ -111,12 +111,12 @@ impl Evidence {
     }
 
     /// The first hop of which nothing is known, or nothing good, where no check was over in time.
-    fn first_unseen(&self) -> HopKind {
+    fn first_unseen(&self, failure: &Failure) -> HopKind {
         let agreed = self.tls.as_ref().is_some_and(|tls| matches!(tls.version, Some(Ok(_))));
         let in_clear_text = self.subject.tls == TlsWanted::IfOffered && self.is_spoken();
         match self.subject.kind {
-            _ if self.seen_broken().is_some() || !self.path().is_some_and(Path::connects) => {
-                self.seen_broken().unwrap_or(HopKind::Connect)
+            _ if self.seen_broken(failure).is_some() || !self.path().is_some_and(Path::connects) => {
+                self.seen_broken(failure).unwrap_or(HopKind::Connect)
             }
             // It is asked for TLS in its own protocol.
             Kind::Postgres if !self.is_spoken() => HopKind::Protocol,
