@@ -303,8 +303,9 @@ impl Path {
         if self.connects() {
             return Ending::Connected;
         }
-        let forbidden = self.route.entry.as_ref().is_some_and(|entry| entry.forbids);
-        if forbidden || matches!(self.route.source, Some(Err(_))) {
+        // The main table's word alone is none: rules can have another table asked before it. And an answer has found a way.
+        let answered = self.tries.iter().chain(&self.contrast).any(Try::answered);
+        if matches!(self.route.source, Some(Err(_))) && !answered {
             return Ending::NoWay;
         }
         let answers = self.tries.iter().filter(|one| !one.unanswered());
@@ -334,6 +335,23 @@ impl Try {
             TryEnd::Silent => true,
             TryEnd::Failed { errno, .. } => errno == "ETIMEDOUT",
             TryEnd::Connected => false,
+        }
+    }
+
+    /// Whether it ended by "permission denied", with no message to say whose.
+    pub(super) fn is_denied(&self) -> bool {
+        matches!(&self.end, TryEnd::Failed { errno, icmp: None } if errno == "EACCES")
+    }
+
+    /// Whether somebody else than this host answered, in whatever way.
+    fn answered(&self) -> bool {
+        match &self.end {
+            TryEnd::Connected => true,
+            TryEnd::Silent => false,
+            TryEnd::Failed { icmp: Some(icmp), .. } => !icmp.own,
+            TryEnd::Failed { errno, icmp: None } => {
+                matches!(errno.as_str(), "ECONNREFUSED" | "ECONNRESET" | "ECONNABORTED")
+            }
         }
     }
 

@@ -3,13 +3,15 @@
 //! known.
 
 use std::io::{self, IoSliceMut};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsFd, AsRawFd};
 
 use nix::cmsg_space;
 use nix::libc::{SO_EE_ORIGIN_ICMP, SO_EE_ORIGIN_ICMP6, sock_extended_err, sockaddr_in6};
 use nix::sys::socket::sockopt::{Ipv4RecvErr, Ipv6RecvErr};
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg, setsockopt};
+
+use super::route;
 
 /// More errors than this are not read: one connection gets one or two.
 const READ_MAX: usize = 8;
@@ -38,7 +40,7 @@ pub(super) fn keep(socket: &impl AsFd, peer: IpAddr) -> io::Result<()> {
 
 /// The first message that the socket has kept; `None` where there is none, as after an answer of TCP itself.
 pub(super) fn kept(socket: &impl AsFd) -> Option<Icmp> {
-    (0..READ_MAX).find_map(|_| {
+    for _ in 0..READ_MAX {
         let mut room = cmsg_space!(sock_extended_err, sockaddr_in6);
         let mut packet = [0; 128];
         let mut parts = [IoSliceMut::new(&mut packet)];
@@ -47,8 +49,13 @@ pub(super) fn kept(socket: &impl AsFd) -> Option<Icmp> {
         let message = recvmsg::<SockaddrStorage>(socket, &mut parts, Some(&mut room), flags);
         // Empty: nothing more is read.
         let message = message.ok()?;
-        Some(message.cmsgs().ok()?.find_map(told))
-    })?
+        let icmp = message.cmsgs().ok()?.find_map(told);
+        // What else is queued, such as an error of the kernel's without a message behind it, is passed over.
+        if icmp.is_some() {
+            return icmp;
+        }
+    }
+    None
 }
 
 /// What the kernel tells of an error; `None` for one that comes from no ICMP message.
@@ -71,9 +78,10 @@ fn told(message: ControlMessageOwned) -> Option<Icmp> {
     Some(Icmp { meaning: words, by_filter, from, own: from.is_some_and(is_ours) })
 }
 
-/// Whether this host has the address: only then can a socket be bound to it.
+/// Whether this host has the address: only then the kernel would go there from this very address. That a socket can be
+/// bound to it would not tell: with `ip_nonlocal_bind` it can be to any.
 fn is_ours(address: IpAddr) -> bool {
-    UdpSocket::bind((address, 0)).is_ok()
+    address.is_loopback() || route::source((address, 9).into()).is_ok_and(|source| source == address)
 }
 
 struct Meaning {
@@ -127,7 +135,7 @@ fn unnamed(kind: u8, code: u8) -> Meaning {
 
 #[cfg(test)]
 mod tests {
-    use std::net::SocketAddr;
+    use std::net::{SocketAddr, UdpSocket};
 
     use super::*;
 
@@ -147,7 +155,7 @@ mod tests {
     #[test]
     fn a_closed_port_is_told_with_who_said_so() {
         for localhost in [IpAddr::from(Ipv4Addr::LOCALHOST), IpAddr::from(Ipv6Addr::LOCALHOST)] {
-            if !is_ours(localhost) {
+            if UdpSocket::bind((localhost, 0)).is_err() {
                 continue;
             }
             let icmp = refused(localhost).expect("a message");

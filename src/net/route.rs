@@ -76,7 +76,7 @@ impl Route {
 }
 
 /// The address that the kernel would send from. Nothing is sent: a UDP socket is connected by looking up the route.
-fn source(to: SocketAddr) -> io::Result<IpAddr> {
+pub(super) fn source(to: SocketAddr) -> io::Result<IpAddr> {
     let any: IpAddr = match to {
         SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
         SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),

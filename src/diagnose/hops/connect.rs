@@ -32,10 +32,11 @@ pub(super) fn route(evidence: &Evidence) -> Seen {
 /// `from 10.0.1.23 by eth0 through 10.0.1.1`
 fn way(route: &Route) -> String {
     let entry = route.entry.as_ref();
-    if let Some(entry) = entry.filter(|entry| entry.forbids) {
+    if let Some(entry) = entry.filter(|entry| entry.forbids && matches!(route.source, Some(Err(_)))) {
         return format!("the routing table forbids {}", entry.network);
     }
-    let by = match entry {
+    // Where the kernel has a way all the same, a table of its own leads there.
+    let by = match entry.filter(|entry| !entry.forbids) {
         Some(entry) => match entry.gateway {
             Some(gateway) => format!(" by {} through {gateway}", entry.interface),
             None => format!(" by {}, directly", entry.interface),
@@ -118,10 +119,9 @@ fn together(one: &Try, alike: &[Try]) -> String {
     let longest = alike.iter().map(|one| one.took).max().unwrap_or_default();
     let shortest = alike.iter().map(|one| one.took).min().unwrap_or_default();
     let (from, to) = (text::time(shortest), text::time(longest));
-    if one.connected() && from != to {
-        return format!("connected in {from} to {to}");
-    }
-    end(&Try { took: longest, ..one.clone() })
+    let spans = !one.unanswered() && from != to;
+    let took = if spans { format!("{from} to {to}") } else { to };
+    ended(one, &took)
 }
 
 /// `contrast: port 47 answered with a reset in 0.3 ms`
@@ -135,7 +135,10 @@ pub(in crate::diagnose) fn contrast(one: &Try) -> String {
 }
 
 fn end(one: &Try) -> String {
-    let took = text::time(one.took);
+    ended(one, &text::time(one.took))
+}
+
+fn ended(one: &Try, took: &str) -> String {
     match &one.end {
         TryEnd::Connected => format!("connected in {took}"),
         TryEnd::Silent => format!("no answer in {took}"),

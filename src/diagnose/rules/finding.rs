@@ -64,6 +64,14 @@ impl Finding {
         self.since(format!("it could also be: {other}"))
     }
 
+    /// The same, where there is something else.
+    pub(super) fn or_else_if(self, other: Option<&str>) -> Self {
+        match other {
+            Some(other) => self.or_else(other),
+            None => self,
+        }
+    }
+
     /// What to do; first things first.
     pub(super) fn advise(mut self, steps: impl IntoIterator<Item = String>) -> Self {
         for step in steps {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::finding::{Finding, said};
 use crate::diagnose::addresses::Reach;
 use crate::diagnose::advice::Advice;
-use crate::diagnose::evidence::{Evidence, Path};
+use crate::diagnose::evidence::{Evidence, Icmp, Path, Try};
 use crate::diagnose::hops;
 use crate::diagnose::reading::Ending;
 use crate::diagnose::text;
@@ -65,7 +65,8 @@ pub(super) fn no_route(evidence: &Evidence) -> Option<Finding> {
     }
     let address = path.address.ip();
     let us = evidence.us();
-    let entry = path.route.entry.as_ref().filter(|entry| entry.forbids);
+    let no_source = matches!(path.route.source, Some(Err(_)));
+    let entry = path.route.entry.as_ref().filter(|entry| entry.forbids && no_source);
     let summary = match entry {
         Some(entry) => format!(
             "{us} forbids itself the way to {address}: its routing table has an entry against {}",
@@ -108,23 +109,31 @@ pub(super) fn one_address_dead(evidence: &Evidence) -> Option<Finding> {
     let addresses: Vec<String> = dead.iter().map(|path| path.address.ip().to_string()).collect();
     let subject = &evidence.subject;
     let all = dead.len() + alive.len();
+    // Of many addresses only the first are tried.
+    let tried = match evidence.resolved().len() > evidence.paths.len() {
+        true => " that were tried",
+        false => "",
+    };
     let summary = format!(
-        "of the {} of {}, {} {} no connections to port {}",
+        "of the {} of {}{tried}, {} {} no connections to port {}",
         text::count(all, "address", "addresses"),
         text::name(&subject.host),
         text::first(&addresses, 3),
         if dead.len() == 1 { "takes" } else { "take" },
         subject.port
     );
-    // One try without an answer can be a packet that was lost.
-    let tried_again =
-        dead.iter().all(|path| path.tries.iter().any(|one| !one.unanswered()) || path.tries.len() > 1);
-    let confidence = if tried_again { Confidence::Certain } else { Confidence::Likely };
-    let finding = Finding::new(confidence, summary)
-        .on_silence()
+    // Packets that are lost are silence, too, be there four of them.
+    let silent = dead.iter().any(|path| path.tries.iter().all(Try::unanswered));
+    let finding = match silent {
+        true => Finding::likely(summary).on_silence(),
+        false => Finding::certain(summary),
+    };
+    let other = silent.then_some("packets that are lost now and then, by chance only those to this address");
+    let finding = finding
         .because(dead.iter().take(3).map(|path| hops::tries(path)))
         .because(alive.iter().take(3).map(|path| hops::tries(path)))
         .because(unseen(evidence))
+        .or_else_if(other)
         .step(format!(
             "find out what should be at {}; take it out of the name's record where nothing should",
             text::first(&addresses, 3)
@@ -193,51 +202,93 @@ pub(super) fn packet_loss(evidence: &Evidence) -> Option<Finding> {
     Some(finding)
 }
 
-/// Somebody answers that this is not let through. Only a filter does.
+/// Somebody answers that this is not let through.
 pub(super) fn rejected(evidence: &Evidence) -> Option<Finding> {
     let (path, ending) = blocked(evidence)?;
-    let address = path.address;
-    let port = address.port();
-    let advice = Advice::on(evidence);
-    let finding = match ending {
-        Ending::KeptIn => {
-            let us = evidence.us();
-            Finding::certain(format!("{us} itself does not let packets to {address} out"))
-                .because(evidence_of(evidence, path))
-                .step("look at the packet filter, the routing rules and the seccomp profile of this host: `nft list ruleset; ip route; ip rule`")
+    match ending {
+        Ending::KeptIn => Some(kept_in(evidence, path)),
+        Ending::Rejected(icmp) if icmp.own => Some(rejected_here(evidence, path, icmp)),
+        Ending::Rejected(icmp) => Some(rejected_by(evidence, path, icmp)),
+        // Who cannot reach the host cannot have passed on its answer from another port.
+        Ending::Unreachable(Some(icmp)) if !icmp.own && path.host_answers() => {
+            Some(rejected_by(evidence, path, icmp))
         }
-        Ending::Rejected(icmp) => {
-            let by = icmp.from.filter(|_| !icmp.own);
-            let who = match by {
-                _ if icmp.own => "this host itself".to_owned(),
-                Some(by) if by == address.ip() => format!("{by} itself"),
-                Some(by) => by.to_string(),
-                None => "somebody on the way".to_owned(),
-            };
-            let (host, meaning) = (address.ip(), &icmp.meaning);
-            let summary =
-                format!("a filter turns back packets to port {port} of {host}: {who} answers \"{meaning}\"");
-            let whose = by.map_or_else(|| "on the way".to_owned(), |by| format!("of {by}"));
-            let on_aws = advice.on_aws().then(|| {
-                "security groups and network ACLs do not answer, they drop: this is a firewall appliance, or a host's own filter".to_owned()
-            });
-            let finding = match icmp.by_filter {
-                true => Finding::certain(summary),
-                false => Finding::likely(summary),
-            };
-            let finding = finding.because(evidence_of(evidence, path)).because(on_aws);
-            let finding = match icmp.by_filter {
-                true => finding,
-                false => finding.or_else("a host with nothing on this port whose network answers so"),
-            };
-            finding.step(format!(
-                "look at the packet filter {whose}: let TCP port {port} through from {}",
-                from(evidence)
-            ))
-        }
-        _ => return None,
+        _ => None,
+    }
+}
+
+/// The kernel's own errno, without a message behind it.
+fn kept_in(evidence: &Evidence, path: &Path) -> Finding {
+    let (us, address) = (evidence.us(), path.address);
+    // IPv6 has this errno for a message of a filter, too, which an older kernel does not show.
+    let may_be_a_message = address.is_ipv6() && path.tries.iter().any(Try::is_denied);
+    let finding = match may_be_a_message {
+        true => Finding::likely(format!("{us} itself does not let packets to {address} out, as it seems")),
+        false => Finding::certain(format!("{us} itself does not let packets to {address} out")),
     };
-    Some(finding)
+    let other = may_be_a_message
+        .then_some("a filter on the way that answers \"administratively prohibited\": an older kernel keeps no more of that than EACCES");
+    finding.because(evidence_of(evidence, path)).or_else_if(other).step(
+        "look at the packet filter, the routing rules and the seccomp profile of this host: `nft list ruleset; ip route; ip rule`",
+    )
+}
+
+/// A message that our own kernel made: no packet has left.
+fn rejected_here(evidence: &Evidence, path: &Path, icmp: &Icmp) -> Finding {
+    let (us, address, meaning) = (evidence.us(), path.address, &icmp.meaning);
+    Finding::certain(format!(
+        "{us} itself turns back packets to {address}: its own packet filter answers \"{meaning}\""
+    ))
+    .because(evidence_of(evidence, path))
+    .step(format!(
+        "look for the rule with `reject` among this host's own, those for output first, and let TCP port {} out: `nft list ruleset`",
+        address.port()
+    ))
+}
+
+/// A message of somebody else.
+fn rejected_by(evidence: &Evidence, path: &Path, icmp: &Icmp) -> Finding {
+    let (host, port) = (path.address.ip(), path.address.port());
+    let (advice, meaning) = (Advice::on(evidence), &icmp.meaning);
+    let router = icmp.from.filter(|by| *by != host);
+    let summary = match icmp.from {
+        // A router says so of a route that prohibits, too.
+        Some(by) if router.is_some() && icmp.by_filter => {
+            format!("{by} refuses to pass packets to port {port} of {host} on: it answers \"{meaning}\"")
+        }
+        Some(by) if router.is_some() => {
+            format!("a filter turns back packets to port {port} of {host}: {by} answers \"{meaning}\"")
+        }
+        Some(by) => {
+            format!("a filter turns back packets to port {port} of {host}: {by} itself answers \"{meaning}\"")
+        }
+        None => format!(
+            "a filter turns back packets to port {port} of {host}: somebody on the way answers \"{meaning}\""
+        ),
+    };
+    let on_aws = advice.on_aws().then(|| {
+        "security groups and network ACLs do not answer, they drop: this is a firewall appliance, or a host's own filter".to_owned()
+    });
+    let other = match (icmp.by_filter, path.host_answers()) {
+        (true, _) => None,
+        (false, true) => {
+            Some("a host that was lost for this moment: another port of it answered at the same time")
+        }
+        (false, false) => Some("a host with nothing on this port whose network answers so"),
+    };
+    let finding = match icmp.by_filter {
+        true => Finding::certain(summary),
+        false => Finding::likely(summary),
+    };
+    let whose = icmp.from.map_or_else(|| "on the way".to_owned(), |by| format!("of {by}"));
+    let or_a_route = match router {
+        Some(by) if icmp.by_filter => format!(" (or, where it has none, for a `prohibit` route at {by})"),
+        _ => String::new(),
+    };
+    finding.because(evidence_of(evidence, path)).because(on_aws).or_else_if(other).step(format!(
+        "look at the packet filter {whose}{or_a_route}: let TCP port {port} through from {}",
+        from(evidence)
+    ))
 }
 
 fn from(evidence: &Evidence) -> String {
@@ -334,9 +385,17 @@ pub(super) fn unreachable(evidence: &Evidence) -> Option<Finding> {
             "see whether the host runs, and whether the address is still its own"
         }
         Some(_) => "correct the route: its next hop is not there",
+        None if router.is_some_and(|(_, meaning)| is_of_host(meaning)) => {
+            "see whether the host runs, and whether the address is still its own: the last router before it finds nobody there"
+        }
         None => "follow the way: `traceroute -T` or `mtr --tcp` shows where it ends",
     };
     Some(finding.step(step).advise(advice.routes()).advise(advice.owner()))
+}
+
+/// Whether a message tells that the host, and not the way to it, is missing.
+fn is_of_host(meaning: &str) -> bool {
+    matches!(meaning, "host unreachable" | "address unreachable" | "host unknown")
 }
 
 /// The port is silent and the host is not: what is between them goes by ports. A server whose queue of new connections is
