@@ -143,8 +143,9 @@ fn recognise(asked: Option<Speaks>, said: &[u8]) -> Option<Speaks> {
         _ if begins(b"HTTP/") || begins(b"<html") || begins(b"<!doctype") => Some(Speaks::Http),
         _ if begins(b"SSH-") => Some(Speaks::Ssh),
         _ if begins(b"220") && smtp() => Some(Speaks::Smtp),
-        // A record of TLS: handshake or alert, version 3 (RFC 8446, section 5.1).
-        [21 | 22, 3, ..] => Some(Speaks::Tls),
+        // A record of TLS: an alert, or a handshake that begins with the server's hello, version 3 (RFC 8446, sections 4
+        // and 5.1). A client's hello is our own, sent back.
+        [21, 3, ..] | [22, 3, _, _, _, 2, ..] => Some(Speaks::Tls),
         // MySQL's greeting, or its refusal: length, number 0, protocol 10 or 255 for an error.
         [_, _, 0, 0, 10 | 255, ..] => Some(Speaks::Mysql),
         // Whether it has TLS; and in the form of old, a text that ends with zero.
@@ -182,6 +183,8 @@ mod tests {
             (None, b"J\0\0\0\x0a8.0.36\0", Some(Speaks::Mysql)),
             (None, b"E\0\0\0\xff\x6a\x04Host", Some(Speaks::Mysql)),
             (Some(Speaks::Http), &[21, 3, 1, 0, 2, 2, 70], Some(Speaks::Tls)),
+            (Some(Speaks::Tls), &[22, 3, 3, 0, 80, 2, 0], Some(Speaks::Tls)),
+            (Some(Speaks::Tls), &[22, 3, 1, 0, 80, 1, 0], None),
             (Some(Speaks::Http), b"", None),
         ] {
             assert_eq!(recognise(asked, said), is, "{:?}", String::from_utf8_lossy(said));
@@ -200,7 +203,7 @@ mod tests {
         for (asked, looked, heard, is) in [
             (
                 Speaks::Tls,
-                looked(bytes(&[22, 3, 3, 0]), Some(Ok("TLSv1.3"))),
+                looked(bytes(&[22, 3, 3, 0, 80, 2]), Some(Ok("TLSv1.3"))),
                 said("TLSv1.3"),
                 Some(Speaks::Tls),
             ),

@@ -31,7 +31,18 @@ pub use trace::Trace;
 /// What a peer sent, as it can be shown in a message: short, printable, on one line.
 pub fn shown(bytes: &[u8]) -> String {
     const SHOWN: usize = 60;
-    let text: String =
-        bytes.iter().take(SHOWN).flat_map(|byte| byte.escape_ascii()).map(char::from).collect();
+    let text: String = bytes
+        .iter()
+        .take(SHOWN)
+        // It is shown in double quotes, so the single ones need no escape.
+        .flat_map(|byte| {
+            match byte {
+                b'\'' => "'".to_owned(),
+                byte => byte.escape_ascii().to_string(),
+            }
+            .into_bytes()
+        })
+        .map(char::from)
+        .collect();
     if bytes.len() > SHOWN { format!("{text}…") } else { text }
 }

@@ -183,14 +183,38 @@ impl Discretion {
     }
 }
 
-/// A text of a peer as it can be told: on one line, without control characters, and not endless.
+/// A text of a peer as it can be told: on one line, without control characters, and not endless. What turns the direction
+/// of writing around or cannot be seen at all is told by its number: a terminal would show another text than was said.
 fn plain(text: &str) -> String {
-    let mut plain: String =
-        text.chars().take(TEXT_MAX).map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let mut plain = String::new();
+    for c in text.chars().take(TEXT_MAX) {
+        match c {
+            _ if c.is_control() => plain.push(' '),
+            _ if is_unseen(c) => plain.extend(c.escape_unicode()),
+            _ => plain.push(c),
+        }
+    }
     if text.chars().nth(TEXT_MAX).is_some() {
         plain.push('…');
     }
     plain
+}
+
+/// Characters of Unicode that have no shape: joiners, marks and overrides of the direction, other line ends, the mark of
+/// byte order, tags.
+fn is_unseen(c: char) -> bool {
+    matches!(
+        c,
+        '\u{ad}'
+            | '\u{61c}'
+            | '\u{180e}'
+            | '\u{200b}'..='\u{200f}'
+            | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}'
+            | '\u{feff}'
+            | '\u{fff9}'..='\u{fffb}'
+            | '\u{e0000}'..='\u{e007f}'
+    )
 }
 
 fn shorten(list: &mut Vec<String>) {
@@ -401,6 +425,12 @@ mod tests {
 
     fn hidden(secrets: &[&str], text: &str) -> String {
         Secrets::from(secrets.iter().copied(), []).hide(text)
+    }
+
+    #[test]
+    fn what_a_terminal_would_not_show_as_it_is_is_told_by_its_number() {
+        let told = plain("db\u{202e}gnp.exe\u{200b} \u{1b}[2Jü\n\u{feff}x");
+        assert_eq!(told, "db\\u{202e}gnp.exe\\u{200b}  [2Jü \\u{feff}x");
     }
 
     #[test]

@@ -305,8 +305,11 @@ impl Inspector<'_> {
         // What is waited for after that is no part of the handshake.
         found.seen.took += watch.elapsed();
         let sent = session.ssl().peer_cert_chain();
-        let chain: Vec<Vec<u8>> =
-            sent.into_iter().flatten().take(CHAIN_MAX).filter_map(|it| it.to_der().ok()).collect();
+        let mut chain: Vec<Vec<u8>> = sent.into_iter().flatten().filter_map(|it| it.to_der().ok()).collect();
+        // The last one says who is to be trusted; what is left out is in between.
+        if chain.len() > CHAIN_MAX {
+            chain.drain(CHAIN_MAX - 1..chain.len() - 1);
+        }
         let seen = &mut found.seen;
         seen.chain = chain.iter().map(|der| CertificateSeen::read(der)).collect();
         let wrong = std::mem::take(&mut *wrong.lock().unwrap_or_else(PoisonError::into_inner));
@@ -398,13 +401,11 @@ fn problems(wrong: &[(X509VerifyResult, Option<Vec<u8>>)], chain: &[Vec<u8>]) ->
             (62 | 64, _) => CertificateProblem::OtherName,
             (18, _) => CertificateProblem::SelfSigned,
             (2 | 19 | 20 | 21, _) => CertificateProblem::UnknownAuthority,
-            // Of one that the server did not send, because it is among the authorities.
+            // Of one that the server did not send, because it is among the authorities; or that is left out of a long chain.
             (_, None) if whose.is_some() => {
-                let authority = CertificateSeen::read(whose.as_deref().unwrap_or_default()).subject;
-                CertificateProblem::Other(format!(
-                    "{} ({authority}, among the authorities)",
-                    result.error_string()
-                ))
+                let whose = CertificateSeen::read(whose.as_deref().unwrap_or_default()).subject;
+                let place = if chain.len() < CHAIN_MAX { "among the authorities" } else { "further up" };
+                CertificateProblem::Other(format!("{} ({whose}, {place})", result.error_string()))
             }
             _ => CertificateProblem::Other(result.error_string().to_owned()),
         };
