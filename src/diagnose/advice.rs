@@ -5,16 +5,18 @@
 
 mod command;
 mod endpoint;
+mod settings;
 
 use std::net::IpAddr;
 
 use command::Command;
 pub(super) use endpoint::{Endpoint, Service};
+pub(super) use settings::placed;
 
 use super::addresses::{self, Reach};
-use super::evidence::Evidence;
+use super::evidence::{Attempt, Evidence, Heard, Speaks, Words};
 use super::text;
-use crate::health::Kind;
+use crate::health::{Kind, Phase};
 
 /// What the steps are filled in with.
 pub(super) struct Advice<'a> {
@@ -58,13 +60,22 @@ impl<'a> Advice<'a> {
         }
         if !self.on_aws() {
             let host = self.host();
-            return vec![step(
-                format!(
-                    "look for a packet filter on {host} or on the way there that drops port {port} \
-                     (on AWS the inbound rules of its security group); on {host}"
+            return vec![
+                step(
+                    format!(
+                        "look for a packet filter on {host} or on the way there that drops port {port} \
+                         (on AWS the inbound rules of its security group); on {host}"
+                    ),
+                    &Command::new("nft list ruleset"),
                 ),
-                &Command::new("nft list ruleset"),
-            )];
+                step(
+                    format!(
+                        "look at this side, too: an output filter of this host's that drops port {port} \
+                         (on AWS the outbound rules of its own security group) is silent in the same way"
+                    ),
+                    &Command::new("nft list ruleset"),
+                ),
+            ];
         }
         let mut steps = Vec::new();
         if let Some(target) = self.private_target() {
@@ -252,6 +263,25 @@ impl<'a> Advice<'a> {
         Some(step)
     }
 
+    /// What listens on the port, and whether the one that should does so on its usual one.
+    pub(super) fn who_listens(&self, wanted: Speaks, usual: u16) -> Option<String> {
+        if self.endpoint.is_some() {
+            return None;
+        }
+        let (port, host) = (self.evidence.subject.port, self.host());
+        let at = if self.evidence.is_here() { String::new() } else { format!(" on {host}") };
+        let (what, filter) = match port == usual {
+            true => (format!("see{at} whose process has port {port}"), format!("sport = :{port}")),
+            false => (
+                format!(
+                    "see{at} whose process has port {port}, and whether {wanted} has its usual one, {usual}"
+                ),
+                format!("sport = :{port} or sport = :{usual}"),
+            ),
+        };
+        Some(step(what, &Command::new("ss -ltnp").word(&filter)))
+    }
+
     /// Whether the server takes connections as fast as they come, seen from its own host.
     pub(super) fn accept_queue(&self) -> Option<String> {
         if self.endpoint.is_some() {
@@ -294,6 +324,9 @@ impl<'a> Advice<'a> {
 
     /// The same question asked by hand.
     pub(super) fn dig(&self, server: Option<std::net::SocketAddr>) -> String {
+        let names = self.evidence.names.as_ref();
+        // Without a server, dig asks those of the host that it is run on, which may be others.
+        let server = server.or_else(|| names?.resolver.servers.first().copied());
         let mut command = Command::new("dig");
         if let Some(server) = server {
             command = command.word(&format!("@{}", server.ip()));
@@ -301,7 +334,12 @@ impl<'a> Advice<'a> {
                 command = command.option("-p", &server.port().to_string());
             }
         }
-        step("ask by hand", &command.word(text::name(&self.evidence.subject.host)))
+        let subject = &self.evidence.subject;
+        let command = command.word(text::name(&subject.host));
+        step(
+            "ask by hand",
+            &subject.record.iter().fold(command, |command, record| command.word(record.as_str())),
+        )
     }
 
     /// Who holds the connections of the server.
@@ -309,11 +347,11 @@ impl<'a> Advice<'a> {
         match self.evidence.subject.kind {
             Kind::Redis => self.ask_redis("see who holds the connections", &["CLIENT", "LIST"]),
             _ => step(
-                "see who holds them (as a superuser: places are kept for one)",
+                "see who holds them, as a superuser, for whom places are kept",
                 &self.psql(
                     "SELECT application_name, client_addr, state, count(*) FROM pg_stat_activity \
                      WHERE backend_type = 'client backend' GROUP BY 1, 2, 3 ORDER BY 4 DESC",
-                    None,
+                    Some(SUPERUSER),
                     self.evidence.subject.database.as_deref(),
                 ),
             ),
@@ -328,7 +366,7 @@ impl<'a> Advice<'a> {
 
     /// The same where our user, or our database, is the one that is missing.
     pub(super) fn ask_postgres_as_superuser(&self, what: &str, sql: &str) -> String {
-        step(format!("{what}, as a superuser"), &self.psql(sql, None, None))
+        step(format!("{what}, as a superuser"), &self.psql(sql, Some(SUPERUSER), None))
     }
 
     /// The same for Redis.
@@ -373,8 +411,20 @@ impl<'a> Advice<'a> {
             .option("-p", &subject.port.to_string())
             .option_if("--user", subject.user.as_deref());
         // It asks for the password: one on the command line would be seen by all.
-        let command = if subject.user.is_some() { command.word("--askpass") } else { command };
+        let command = if self.has_password() { command.word("--askpass") } else { command };
         if self.evidence.wants_tls() { command.word("--tls") } else { command }
+    }
+
+    /// Whether Redis has to be given a password, as far as was seen.
+    fn has_password(&self) -> bool {
+        let asked = |words: &Words| matches!(&words.heard, Heard::Said(said) if said.starts_with("-NOAUTH"));
+        let logs_in = |attempt: &Attempt| attempt.phases.get(Phase::Auth).is_some();
+        let evidence = self.evidence;
+        let refused = evidence.failure().is_some_and(|it| it.code.as_deref() == Some("WRONGPASS"));
+        evidence.subject.user.is_some()
+            || refused
+            || evidence.words.as_ref().is_some_and(asked)
+            || evidence.attempt.as_ref().is_some_and(logs_in)
     }
 
     /// Lists the rules of the security groups of the interface with this address.
@@ -426,6 +476,9 @@ impl<'a> Advice<'a> {
         }
     }
 }
+
+/// Who a server's own tools log in as, where it has not been given another name; on RDS it is the master user's.
+const SUPERUSER: &str = "postgres";
 
 /// The subnet of an interface.
 const SUBNET: &str = "NetworkInterfaces[].SubnetId";

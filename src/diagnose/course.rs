@@ -16,7 +16,7 @@ use super::evidence::{
 use super::report::Report;
 use super::segments::{self, Exchange, SMALL};
 use super::{Diagnoser, names, path, words};
-use crate::clock::{Clock, Deadline};
+use crate::clock::{Clock, Deadline, Stopwatch};
 use crate::config::plan::ProbePlan;
 use crate::health::{Check, Failure, FailureKind, Kind, Phase};
 use crate::net::tls::inspect::Stay;
@@ -227,12 +227,18 @@ impl Course<'_> {
         };
         self.diagnoser.visits.add(probe.gone());
         let mut trace = Trace::default();
+        let watch = Stopwatch::start();
         let outcome = probe.attempt(deadline, &mut trace).await;
         // It begins to leave here, and is waited for in the end.
         drop(probe.close());
         let (result, seen) = match outcome {
             Ok(mut seen) => {
                 seen.warn_of_expiry(self.clock.now().wall, plan.policy().certificate_warning);
+                let (took, bound) = (watch.elapsed(), plan.policy().slow_after);
+                if took > bound {
+                    seen.warnings
+                        .push(format!("slow: it took {took:.0?}, the bound is {bound:.0?} (`slow_after`)"));
+                }
                 (Ok(()), seen)
             }
             Err(failure) => (Err(failure), Default::default()),

@@ -15,7 +15,7 @@ use crate::net::resolve::was_not_asked;
 
 pub(super) use connect::{contrast, tries};
 pub(super) use names::{by_server, says};
-pub(super) use session::{certificate, first_words, problem, quoted, segments};
+pub(super) use session::{certificate, first_words, one_answer, problem, quoted, segments};
 
 /// What was seen at one hop.
 #[derive(Debug, Default)]

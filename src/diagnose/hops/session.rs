@@ -23,7 +23,13 @@ pub(super) fn tls(evidence: &Evidence) -> Seen {
     let if_offered = evidence.subject.tls == TlsWanted::IfOffered;
     if let Some(said) = &seen.not_spoken {
         let goes_on = if if_offered { ", so none is spoken" } else { "" };
-        lines.push(format!("the server speaks no TLS here: it answered {}{goes_on}", quoted(said)));
+        // In the form of old, which PostgreSQL has for what is wrong before it knows a client's version.
+        let refuses =
+            evidence.subject.kind == Kind::Postgres && evidence.is_spoken() && said.starts_with('E');
+        lines.push(match refuses {
+            true => format!("asked for TLS, the server answered an error: {}", quoted(&said[1..])),
+            false => format!("the server speaks no TLS here: it answered {}{goes_on}", quoted(said)),
+        });
     }
     lines.extend(session(seen, evidence.at));
     lines.extend(
@@ -140,7 +146,7 @@ pub(super) fn protocol(evidence: &Evidence) -> Seen {
         return Seen { lines: vec![first_words(words)], ..Seen::default() };
     }
     let mut lines = vec![first_words(words)];
-    lines.extend(words.others.iter().map(|(asked, heard)| said(Some(*asked), heard)));
+    lines.extend(words.others.iter().map(|(asked, heard)| one_answer(Some(*asked), heard)));
     if let Some(is) = words.is.filter(|is| evidence.speaks() != Some(*is)) {
         lines.push(format!("what listens there speaks {is}"));
     }
@@ -156,18 +162,19 @@ fn no_time(evidence: &Evidence) -> Option<String> {
 
 /// `SSLRequest answered S`
 pub(in crate::diagnose) fn first_words(words: &Words) -> String {
-    let said = said(words.asked, &words.heard);
+    let said = one_answer(words.asked, &words.heard);
     match words.heard {
         Heard::Nothing => format!("{said} within {}", text::time(words.took)),
         _ => said,
     }
 }
 
-fn said(asked: Option<Speaks>, heard: &Heard) -> String {
+/// What one question came to; without one, what was said unasked.
+pub(in crate::diagnose) fn one_answer(asked: Option<Speaks>, heard: &Heard) -> String {
     let asked = match asked {
         Some(Speaks::Postgres) => "PostgreSQL's SSLRequest",
         Some(Speaks::Redis) => "PING",
-        Some(Speaks::Http) => "an HTTP request",
+        Some(Speaks::Http) => "HEAD /",
         Some(Speaks::Tls) => "a TLS hello",
         Some(Speaks::Ssh | Speaks::Mysql | Speaks::Smtp) | None => {
             return match heard {

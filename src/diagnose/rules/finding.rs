@@ -1,6 +1,6 @@
 //! What a rule finds, in the making.
 
-use crate::diagnose::Evidence;
+use crate::diagnose::{Evidence, advice};
 use crate::health::{Cause, Confidence, Failure, HopKind, Verdict};
 
 /// What one rule found. The cause itself stands in the table of the rules.
@@ -119,16 +119,17 @@ impl Finding {
             self.because.extend(evidence.failure().map(said));
         }
         let Self { confidence, summary, because, advice, .. } = self;
+        let advice = advice.into_iter().map(|step| advice::placed(step, &evidence.subject)).collect();
         Verdict { cause, confidence, summary, because, advice }
     }
 }
 
-/// What a check said, with its code.
+/// What a check said, with its code. Its phase is not told: the hop at which the path ends can be another one, where what
+/// listens there speaks something else.
 pub(super) fn said(failure: &Failure) -> String {
-    match failure.code.as_deref().filter(|code| !failure.message.contains(code)) {
-        Some(code) => format!("{} in {}: {} ({code})", failure.kind, failure.phase, failure.message),
-        None => failure.to_string(),
-    }
+    let code = failure.code.as_deref().filter(|code| !failure.message.contains(code));
+    let code = code.map(|code| format!(" ({code})")).unwrap_or_default();
+    format!("the check says {}: {}{code}", failure.kind, failure.message)
 }
 
 fn lower(confidence: Confidence) -> Confidence {

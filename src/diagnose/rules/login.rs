@@ -1,6 +1,6 @@
 //! The log-in: what the server says of who we are and what we may. Its own words are certain.
 
-use super::finding::Finding;
+use super::finding::{Finding, said};
 use crate::diagnose::advice::Advice;
 use crate::diagnose::evidence::Evidence;
 use crate::health::{Confidence, Failure, FailureKind, Kind};
@@ -61,11 +61,20 @@ pub(super) fn password_wrong(evidence: &Evidence) -> Option<Finding> {
         return None;
     }
     let confidence = if told { Confidence::Certain } else { Confidence::Likely };
-    let summary = format!(
-        "{} does not accept {} with the password that is configured",
-        evidence.place(),
-        user(evidence)
-    );
+    let place = evidence.place();
+    let summary = match failure.message.as_str() {
+        // Words of the Redis probe, in the place of the server's own.
+        "the server has no password for the default user" => {
+            format!("{place} has no password for its default user, and one is configured here")
+        }
+        "the server takes a password alone" => {
+            format!("{place} knows no users, and one is configured here")
+        }
+        "the server does not take AUTH" => {
+            format!("{place} does not take AUTH, and a password is configured here")
+        }
+        _ => format!("{place} does not accept {} with the password that is configured", user(evidence)),
+    };
     let finding = Finding::new(confidence, summary).told_by(failure);
     let ecs = evidence.task.is_some().then(|| {
         "a secret is read when a task starts: after a rotation, deploy anew, `aws ecs update-service --force-new-deployment`; or have the password read from a file (`${file:…}`)".to_owned()
@@ -107,6 +116,10 @@ pub(super) fn protected_mode(evidence: &Evidence) -> Option<Finding> {
 /// The user is known, and may not.
 pub(super) fn not_permitted(evidence: &Evidence) -> Option<Finding> {
     let failure = refused(evidence, FailureKind::AccessDenied)?;
+    let closed = "is not currently accepting connections";
+    if code(failure) == "55000" || failure.message.contains(closed) {
+        return Some(takes_no_connections(evidence, failure));
+    }
     // 28000 in another language than English may be any refusal.
     let known = code(failure) != "28000" || failure.message.contains("is not permitted to log in");
     let confidence = if known { Confidence::Certain } else { Confidence::Likely };
@@ -126,6 +139,22 @@ pub(super) fn not_permitted(evidence: &Evidence) -> Option<Finding> {
     } else {
         finding.or_else("another refusal at the log-in, in words that are not known here")
     })
+}
+
+/// The database is there, and nobody may connect to it (`ALLOW_CONNECTIONS false`).
+fn takes_no_connections(evidence: &Evidence, failure: &Failure) -> Finding {
+    let summary = format!(
+        "the database {} at {} takes no connections, whoever asks",
+        database(evidence),
+        evidence.place()
+    );
+    Finding::certain(summary)
+        .since(said(failure))
+        .step(Advice::on(evidence).ask_postgres_as_superuser(
+            "see which databases take connections (datallowconn)",
+            "SELECT datname, datallowconn FROM pg_database ORDER BY 1",
+        ))
+        .step("somebody turned it off, as for a migration or before a restore: ask who, or turn it on again (`ALTER DATABASE … ALLOW_CONNECTIONS true`, as its owner, connected to another database); `template0` is always so")
 }
 
 /// The server's own word.

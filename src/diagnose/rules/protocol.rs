@@ -4,7 +4,7 @@ use super::finding::{Finding, said};
 use crate::diagnose::advice::Advice;
 use crate::diagnose::evidence::{Evidence, Heard, Speaks, TlsWanted, Words};
 use crate::diagnose::hops;
-use crate::health::{Confidence, FailureKind, HopKind, Kind};
+use crate::health::{Confidence, Failure, FailureKind, HopKind, Kind};
 
 /// The lines of what was heard.
 fn heard(words: Option<&Words>) -> Vec<String> {
@@ -30,24 +30,33 @@ pub(super) fn wrong_protocol(evidence: &Evidence) -> Option<Finding> {
         Some(other) => (Confidence::Certain, format!("{place} speaks {other} and not {wanted}")),
         None => (Confidence::Likely, format!("what listens at {place} does not speak {wanted}")),
     };
-    let finding =
-        Finding::new(confidence, summary).because(heard(evidence.words.as_ref())).since(said(failure));
+    let finding = Finding::new(confidence, summary)
+        .because(evidence.words.iter().flat_map(decisive))
+        .because(other.map(|other| format!("what listens there speaks {other}")))
+        .because(heard(evidence.words.as_ref()))
+        .since(said(failure));
     let finding = match confidence {
         Confidence::Certain => finding,
         _ => finding.or_else(format!("a proxy in front of {wanted} that answers in its own way")),
     };
-    let usual = usual_port(wanted);
-    let port = match evidence.subject.port == usual {
+    let (port, usual) = (evidence.subject.port, usual_port(wanted));
+    let elsewhere = match port == usual {
         true => String::new(),
-        false => format!("; {wanted} has port {usual} where nothing else was said"),
+        false => format!("; the usual port of {wanted} is {usual}"),
     };
     let step = match other {
         Some(other) => format!(
-            "correct host or port in the configuration, which says that {wanted} is there and not {other}{port}"
+            "correct the host or the port: {wanted} is expected at port {port}, and {other} is what listens there{elsewhere}"
         ),
         None => failure.hint.clone(),
     };
-    Some(finding.step(step).advise(Advice::on(evidence).listening()))
+    Some(finding.step(step).advise(Advice::on(evidence).who_listens(wanted, usual)))
+}
+
+/// The answers that other questions had.
+fn decisive(words: &Words) -> Vec<String> {
+    let answered = words.others.iter().filter(|(_, heard)| matches!(heard, Heard::Said(_)));
+    answered.map(|(asked, heard)| hops::one_answer(Some(*asked), heard)).collect()
 }
 
 fn usual_port(speaks: Speaks) -> u16 {
@@ -73,24 +82,71 @@ pub(super) fn tls_required(evidence: &Evidence) -> Option<Finding> {
     if failure.kind != FailureKind::TlsRequired && !only_tls {
         return None;
     }
-    let summary = format!("{place} takes only TLS, and this connection is made without");
+    // Asked for TLS, a PostgreSQL without answers "N".
+    let offers_none = evidence.subject.kind == Kind::Postgres
+        && evidence.words.as_ref().is_some_and(|words| words.heard == Heard::Said("N".to_owned()));
+    if failure.kind == FailureKind::TlsRequired && failure.message.contains("the password in clear text") {
+        return Some(wants_clear_text(evidence, failure, offers_none));
+    }
+    let summary = match offers_none {
+        true => format!("{place} lets this user in with TLS alone, and offers none"),
+        false => format!("{place} takes only TLS, and this connection is made without"),
+    };
     let finding = match failure.code.as_deref() {
         // The same words stand for a server that has no line for this user with TLS either.
         Some("28000") => Finding::likely(summary)
             .since(said(failure))
             .because(heard(evidence.words.as_ref()))
-            .or_else("a pg_hba.conf that has no line for this user with TLS either"),
+            .or_else("a pg_hba.conf that has no line for this user with TLS either, as where the user's name is wrong"),
         _ => Finding::certain(summary).because(heard(evidence.words.as_ref())).since(said(failure)),
     };
+    let names = (failure.code.as_deref() == Some("28000")).then(|| {
+        let user = evidence.subject.user.as_deref().unwrap_or("that is configured");
+        format!("check the names, too: pg_hba.conf may have lines for other users or databases only, and none for the user {user}")
+    });
+    if offers_none {
+        return Some(
+            finding
+                .step("turn `ssl` on at the server: its `hostssl` lines let nobody in without; or, on a network that you trust, give this user a `host` line in pg_hba.conf")
+                .advise(names),
+        );
+    }
     let step = match failure.kind {
         FailureKind::TlsRequired if failure.hint != FailureKind::TlsRequired.hint() => failure.hint.clone(),
-        _ => turn_tls_on(evidence.subject.kind).to_owned(),
+        _ => turn_tls_on(evidence).to_owned(),
     };
-    Some(finding.step(step).advise(bundle(evidence)))
+    Some(finding.step(step).advise(names).advise(bundle(evidence)))
 }
 
-fn turn_tls_on(kind: Kind) -> &'static str {
-    match kind {
+/// Its method of log-in shows the password to whoever listens, so it was not sent.
+fn wants_clear_text(evidence: &Evidence, failure: &Failure, offers_none: bool) -> Finding {
+    let place = evidence.place();
+    let summary = match offers_none {
+        true => format!("{place} wants the password in clear text, and offers no TLS"),
+        false => format!("{place} wants the password in clear text, and this connection is made without TLS"),
+    };
+    let finding = Finding::certain(summary).because(heard(evidence.words.as_ref())).since(said(failure));
+    match offers_none {
+        true => finding
+            .step("turn `ssl` on at the server, or have it ask by scram-sha-256: pg_hba.conf says `password` (or `ldap`, `pam`, …) for this user"),
+        false => finding.step(failure.hint.clone()),
+    }
+}
+
+fn turn_tls_on(evidence: &Evidence) -> &'static str {
+    let subject = &evidence.subject;
+    // A target of the command line has no settings but its own words.
+    if subject.dependency.is_none() {
+        return match evidence.speaks() {
+            Some(Speaks::Redis) => {
+                "diagnose it by its URL, with rediss:// for TLS; ElastiCache wants it where encryption in transit is on"
+            }
+            Some(Speaks::Postgres) => "diagnose it by its URL, with `?sslmode=verify-full`",
+            Some(Speaks::Http) => "use the https URL",
+            _ => "let its client speak TLS",
+        };
+    }
+    match subject.kind {
         Kind::Postgres => "set DATABASE_SSLMODE to verify-full (`sslmode` in the configuration)",
         Kind::Redis => {
             "set REDIS_TLS=true (`tls` in the configuration), or use a rediss:// URL; ElastiCache wants it where encryption in transit is on"
@@ -114,12 +170,15 @@ pub(super) fn tls_not_spoken(evidence: &Evidence) -> Option<Finding> {
     if !matches!(evidence.subject.tls, TlsWanted::Yes { .. }) {
         return None;
     }
-    let answered = evidence.tls.as_ref().and_then(|seen| seen.not_spoken.as_deref());
-    let told =
-        failure.message.contains("does not speak TLS") || failure.message.contains("does not offer TLS");
+    // What a server says of something else, such as that it is full, is for another rule.
+    let of_tls = matches!(failure.kind, FailureKind::TlsHandshake | FailureKind::Protocol);
+    let answered = evidence.tls.as_ref().and_then(|seen| seen.not_spoken.as_deref()).filter(|_| of_tls);
+    let told = of_tls
+        && (failure.message.contains("does not speak TLS") || failure.message.contains("does not offer TLS"));
     // A hello without an answer, and the same port answers in clear text.
     let plain = evidence.words.as_ref().filter(|words| words.asked == Some(Speaks::Tls)).and(evidence.is());
-    let plain = plain.filter(|is| *is != Speaks::Tls && Some(*is) == evidence.speaks());
+    let no_word = of_tls || matches!(failure.kind, FailureKind::Timeout | FailureKind::ConnectReset);
+    let plain = plain.filter(|is| no_word && *is != Speaks::Tls && Some(*is) == evidence.speaks());
     if answered.is_none() && plain.is_none() && !told {
         return None;
     }
@@ -239,6 +298,9 @@ pub(super) fn mute(evidence: &Evidence) -> Option<Finding> {
 
 /// Connections are taken and then ended, without a word of why.
 pub(super) fn cut(evidence: &Evidence) -> Option<Finding> {
+    if let Some(finding) = cuts_each(evidence) {
+        return Some(finding);
+    }
     let failure = evidence.fails_by(FailureKind::ConnectReset)?;
     let words = evidence.words.as_ref();
     let again = words.is_some_and(|words| matches!(words.heard, Heard::Cut | Heard::Closed));
@@ -257,4 +319,21 @@ pub(super) fn cut(evidence: &Evidence) -> Option<Finding> {
         .or_else("a load balancer without a healthy target, a limit of connections, an idle limit on the way, or a server that takes only TLS")
         .advise(Advice::on(evidence).state());
     Some(finding)
+}
+
+/// A port of which nothing is asked but a connection, and that ends each one, whatever is said.
+fn cuts_each(evidence: &Evidence) -> Option<Finding> {
+    let words = evidence.words.as_ref().filter(|_| evidence.works() && evidence.subject.kind == Kind::Tcp)?;
+    let ended = |heard: &Heard| matches!(heard, Heard::Cut | Heard::Closed);
+    let all =
+        ended(&words.heard) && !words.others.is_empty() && words.others.iter().all(|(_, heard)| ended(heard));
+    all.then(|| {
+        Finding::likely(format!("{} takes connections and cuts every one of them", evidence.place()))
+            .because(heard(Some(words)))
+            .because(words.others.iter().map(|(asked, heard)| hops::one_answer(Some(*asked), heard)))
+            .or_else("a server that takes only clients it knows, or speaks a protocol of its own")
+            .step("read the log of what listens there; a load balancer or a forwarder without a target behind it does this, too")
+            .advise(Advice::on(evidence).listening())
+            .advise(Advice::on(evidence).state())
+    })
 }

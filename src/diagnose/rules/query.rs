@@ -21,11 +21,10 @@ pub(super) fn unexpected_status(evidence: &Evidence) -> Option<Finding> {
     let summary =
         format!("{} answers {status}, which is not what the check expects", evidence.subject.target);
     let finding = Finding::certain(summary).told_by(failure);
-    Some(
-        finding
-            .because(evidence.words.as_ref().map(hops::first_words))
-            .advise(Advice::on(evidence).listening()),
-    )
+    Some(finding.because(evidence.words.as_ref().map(hops::first_words)).step(format!(
+        "read the log of the service at {}: it answered, and knows why it did so",
+        evidence.place()
+    )))
 }
 
 /// It answers, and with something else; of names, too few records are that.
@@ -61,24 +60,37 @@ pub(super) fn query_timeout(evidence: &Evidence) -> Option<Finding> {
     let slow = evidence.fails_by(FailureKind::Timeout);
     let slow = slow.filter(|_| evidence.is_spoken() && !evidence.is_missed());
     let failure = cancelled.or(slow)?;
-    // The server's own word that it ended the statement.
+    // The server's own word that it ended the statement. The limit is that of the check, which sets it for each question.
     let by_server = failure.code.as_deref() == Some("57014");
-    let confidence = if by_server { Confidence::Certain } else { Confidence::Likely };
+    let by_limit = by_server && failure.message.contains("statement timeout");
     let place = evidence.place();
-    let summary = match (by_server, slow.is_some()) {
-        (true, _) => format!("{place} ended the question: it took longer than the server's own limit"),
-        (false, true) => format!("{place} answers, and not in time in {}", failure.phase),
-        (false, false) => format!("{place} had answered, and did not answer the question in time"),
+    let broke = "a connection that broke in between, or answers that are too large for the way";
+    let (confidence, summary, other) = match (by_limit, by_server, slow.is_some()) {
+        (true, ..) => (
+            Confidence::Certain,
+            format!("{place} did not finish the question in the time of the check, whose own limit ended it"),
+            None,
+        ),
+        (false, true, _) => (
+            Confidence::Likely,
+            format!("{place} ended the question before it was answered"),
+            Some("somebody who cancelled it (`pg_cancel_backend`)"),
+        ),
+        (false, false, true) => (
+            Confidence::Likely,
+            format!("{place} answers, and not in time in {}", failure.phase),
+            Some(broke),
+        ),
+        (false, false, false) => (
+            Confidence::Likely,
+            format!("{place} had answered, and did not answer the question in time"),
+            Some(broke),
+        ),
     };
     let finding = Finding::new(confidence, summary)
         .since(said(failure))
-        .because(evidence.words.as_ref().map(hops::first_words));
-    let finding = match by_server {
-        true => finding,
-        false => {
-            finding.or_else("a connection that broke in between, or answers that are too large for the way")
-        }
-    };
+        .because(evidence.words.as_ref().map(hops::first_words))
+        .or_else_if(other);
     // That nobody ever answered, as the other kind's hint has it, is not so here.
     let hint = match failure.hint == FailureKind::Timeout.hint() {
         true => FailureKind::QueryTimeout.hint().to_owned(),

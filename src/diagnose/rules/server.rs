@@ -1,16 +1,23 @@
 //! The state that the server says it is in: full, starting, stopping, of another role.
 
-use super::finding::Finding;
+use super::finding::{Finding, said};
 use super::places::is_replica;
 use crate::diagnose::advice::Advice;
 use crate::diagnose::evidence::Evidence;
 use crate::diagnose::text;
-use crate::health::{Confidence, Details, FailureKind, HopKind, Kind};
+use crate::health::{Details, FailureKind, HopKind, Kind};
 
 /// Full, by its own words; who fills it, by what it told when it last worked.
 pub(super) fn too_many_connections(evidence: &Evidence) -> Option<Finding> {
     let failure = evidence.fails_by(FailureKind::TooManyConnections)?;
-    let finding = Finding::certain(format!("{} has no connection left for this client", evidence.place()))
+    let place = evidence.place();
+    // It says so without a code, before it knows who asks.
+    let no_process = failure.message.contains("could not fork");
+    let summary = match no_process {
+        true => format!("{place} cannot make a process for another connection"),
+        false => format!("{place} has no connection left for this client"),
+    };
+    let finding = Finding::certain(summary)
         .told_by(failure)
         .because(held(evidence))
         .step(Advice::on(evidence).who_holds_connections());
@@ -21,9 +28,9 @@ pub(super) fn too_many_connections(evidence: &Evidence) -> Option<Finding> {
         false => "have the applications share connections: smaller pools, or PgBouncer; the limit itself is `max_connections`".to_owned(),
     });
     let idle = (kind == Kind::Postgres).then(|| {
-        Advice::on(evidence).ask_postgres(
-            "end those that have been idle for long, where that does no harm",
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE state = 'idle' AND state_change < now() - interval '10 min'",
+        Advice::on(evidence).ask_postgres_as_superuser(
+            "those that have been idle for long can be ended (pg_terminate_backend), once it is known whose they are and that no pool counts on them: see which there are",
+            "SELECT pid, datname, usename, application_name, state, now() - state_change AS age FROM pg_stat_activity WHERE state LIKE 'idle%' AND state_change < now() - interval '10 min' ORDER BY age DESC",
         )
     });
     Some(finding.advise(pooler).advise(idle))
@@ -92,19 +99,45 @@ pub(super) fn starting_up(evidence: &Evidence) -> Option<Finding> {
 /// It is being stopped, or ended this one session.
 pub(super) fn shutting_down(evidence: &Evidence) -> Option<Finding> {
     let failure = evidence.fails_by(FailureKind::ShuttingDown)?;
-    // 57P01 also comes of `pg_terminate_backend`, which ends one session and not the server.
-    let one_session = failure.code.as_deref() == Some("57P01");
-    let confidence = if one_session { Confidence::Likely } else { Confidence::Certain };
-    let finding = Finding::new(confidence, format!("{} is being stopped", evidence.place())).told_by(failure);
-    let finding = match one_session {
-        true => finding.or_else("somebody who ended this one session (`pg_terminate_backend`)"),
-        false => finding,
+    let place = evidence.place();
+    let state = Advice::on(evidence).state();
+    let finding = match failure.code.as_deref() {
+        Some("57P02") => Finding::likely(format!(
+            "one of the processes of {place} crashed: it ended all sessions, and starts anew"
+        ))
+        .since(said(failure))
+        .or_else("an immediate shutdown, which older servers tell by the same code"),
+        // PgBouncer's own words, for the session that it had behind it…
+        Some("08P01") if failure.message.contains("server conn crashed") => Finding::likely(format!(
+            "the connection from the pooler at {place} to the server behind it broke"
+        ))
+        .since(said(failure))
+        .or_else("a server that was restarted, or a way between the two that drops idle connections"),
+        // …and for what was turned off on its console.
+        Some("08P01") if failure.message.contains("is disabled") => {
+            return Some(
+                Finding::certain(format!("the pooler at {place} has this database taken out of service"))
+                    .told_by(failure)
+                    .step("turn it on again on the pooler's console: `ENABLE` with the database's name"),
+            );
+        }
+        // This one also comes of `pg_terminate_backend`, which ends one session and not the server.
+        Some("57P01") => Finding::likely(format!("{place} is being stopped"))
+            .told_by(failure)
+            .or_else("somebody who ended this one session (`pg_terminate_backend`)"),
+        _ => Finding::certain(format!("{place} is being stopped")).told_by(failure),
     };
-    Some(
-        finding
-            .advise(Advice::on(evidence).state())
+    let crashed = matches!(failure.code.as_deref(), Some("57P02" | "08P01"))
+        && !failure.message.contains("shutting down");
+    let finding = match crashed {
+        true => finding
+            .step("read the server's log: the line before says which process ended, and by which signal; signal 9 is most often the kernel's out-of-memory killer (`dmesg`), or the memory limit of its container")
+            .advise(state),
+        false => finding
+            .advise(state)
             .step("in a failover, a new primary takes over under the same name: wait for it"),
-    )
+    };
+    Some(finding)
 }
 
 /// Redis' own word: the key is elsewhere.

@@ -11,8 +11,21 @@ pub(super) fn works(evidence: &Evidence) -> Option<Finding> {
     let attempt = evidence.attempt.as_ref().filter(|attempt| attempt.result.is_ok())?;
     let took = attempt.phases.iter().fold(std::time::Duration::ZERO, |sum, (_, took)| sum + took);
     let last = attempt.phases.iter().last().map_or(Phase::Dns, |(phase, _)| phase);
-    let finding = Finding::certain(format!("the path to {} works to its end", evidence.subject.target))
-        .since(format!("a check went through all of it, up to {last}, in {}", text::time(took)))
+    let target = &evidence.subject.target;
+    // A flaw that keeps nothing from working is one all the same.
+    let summary = match attempt.warnings.as_slice() {
+        [] => format!("the path to {target} works to its end"),
+        [warning, ..] => format!("the path to {target} works to its end, with a warning: {warning}"),
+    };
+    let took = text::time(took);
+    let finding = Finding::certain(summary)
+        .since(match last {
+            Phase::Dns => format!("the name was resolved, which is all that a check asks of it, in {took}"),
+            Phase::Connect => {
+                format!("a connection was made, which is all that a check asks of it, in {took}")
+            }
+            _ => format!("a check went the whole path, the {last} included, in {took}"),
+        })
         .because(attempt.warnings.iter().map(|warning| format!("it warned: {warning}")));
     Some(finding)
 }

@@ -32,6 +32,35 @@ async fn web_server_on_the_postgres_port() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn echo_on_the_redis_port() {
+    let echo = Peer::start(|mut stream| async move {
+        let (mut from, mut to) = stream.split();
+        let _ = tokio::io::copy(&mut from, &mut to).await;
+    })
+    .await;
+    let redis = json!({"host": "127.0.0.1", "port": echo.address().port()});
+    let seen = dependency(on("redis", "redis", redis)).here().await;
+    seen.is(
+        "echo_on_the_redis_port",
+        "what listens sends back whatever it hears",
+        ["protocol", "protocol", "wrong_protocol", "likely"],
+        "port",
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn port_that_closes_every_connection() {
+    let closes = Peer::start(|stream| async move { drop(stream) }).await;
+    let seen = target(closes.address().to_string()).here().await;
+    seen.is(
+        "port_that_closes_every_connection",
+        "a port takes connections and closes each one",
+        ["-", "-", "cut", "likely"],
+        "log",
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn web_server_on_port_5432() {
     let Some(lab) = Lab::new() else { return };
     let _web = HttpServer::on(lab.tcp("10.77.2.10:5432"), Answer::status(200));

@@ -3,6 +3,7 @@
 use std::fs;
 
 use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::case::{Seen, dependency, target};
 use crate::support::agent::Signal;
@@ -293,14 +294,59 @@ async fn query_with_another_result() {
 #[tokio::test(flavor = "multi_thread")]
 async fn query_that_takes_too_long() {
     let server = plain().await;
-    server.sql("ALTER DATABASE mlflow_db SET statement_timeout = '200ms'").await;
-    let queries = json!([{"name": "report", "sql": "SELECT pg_sleep(60)"}]);
-    let seen = dependency(on_postgres("database", &server, json!({ "queries": queries }))).here().await;
+    let queries = json!([{"name": "report", "sql": "SELECT 1 FROM pg_sleep(60)", "expect": "1"}]);
+    let slow = json!({"queries": queries, "timeout": "2s"});
+    let seen = dependency(on_postgres("database", &server, slow)).here().await;
     seen.saying("57014").is(
         "query_that_takes_too_long",
-        "the server ends a query that takes too long",
+        "a query of one's own takes longer than the check may",
         ["query", "query_timeout", "query_timeout", "certain"],
-        "locks",
+        "pg_blocking_pids",
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn database_that_takes_no_connections() {
+    let server = plain().await;
+    server.sql("CREATE DATABASE closed ALLOW_CONNECTIONS false").await;
+    let seen = dependency(on_postgres("database", &server, json!({"database": "closed"}))).here().await;
+    seen.saying("not currently accepting connections").is(
+        "database_that_takes_no_connections",
+        "the database is closed to connections",
+        ["auth", "access_denied", "not_permitted", "certain"],
+        "datallowconn",
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn password_in_clear_text() {
+    let server = with_hba(PostgresTls::Off, "host all all 127.0.0.1/32 password").await;
+    let seen = dependency(on_postgres("database", &server, json!({"sslmode": "disable"}))).here().await;
+    seen.is(
+        "password_in_clear_text",
+        "the server asks for the password in clear text, and has no TLS",
+        ["auth", "tls_required", "tls_required", "certain"],
+        "scram-sha-256",
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn server_without_a_process_left() {
+    let peer = Peer::start(|mut stream| async move {
+        let _ = stream.read(&mut [0; 64]).await;
+        let _ = stream.write_all(b"Ecould not fork new process for connection: Resource\n\0").await;
+    })
+    .await;
+    let settings = json!({
+        "host": "127.0.0.1", "port": peer.address().port(), "database": DATABASE, "user": "app",
+        "password": "app-app-app", "sslmode": "require",
+    });
+    let seen = dependency(on("postgres", "database", settings)).here().await;
+    seen.is(
+        "server_without_a_process_left",
+        "the server's host has no room for another process",
+        ["tls", "too_many_connections", "too_many_connections", "certain"],
+        "look at its host",
     );
 }
 

@@ -54,7 +54,7 @@ async fn redis_without_password() {
         "redis_without_password",
         "the server wants a password, and none is set",
         ["auth", "auth_failed", "password_missing", "certain"],
-        "REDIS_PASSWORD",
+        "`dependencies.cache.password`",
     );
 }
 

@@ -156,7 +156,7 @@ fn names() -> Vec<Case> {
             unsure,
             (NameMissing, Likely),
             "db.internal does not exist for 10.0.0.2 and 10.0.0.3",
-            "`dig db.internal`",
+            "`dig @10.0.0.2 db.internal`",
         ),
         case(
             "an RDS instance that was deleted",
@@ -619,11 +619,19 @@ fn ways() -> Vec<Case> {
         errno(5432, "ECONNREFUSED", Some(icmp("port unreachable", Some("10.0.3.7"), false)));
     let by_itself = errno(5432, "EHOSTUNREACH", Some(icmp("host unreachable", Some("10.0.3.7"), false)));
     let by_router = errno(5432, "EHOSTUNREACH", Some(icmp("network unreachable", Some("10.0.1.1"), false)));
+    let of_router = errno(5432, "EHOSTUNREACH", Some(icmp("host unreachable", Some("10.0.1.1"), false)));
+    let own_reject = errno(5432, "ECONNREFUSED", Some(icmp("port unreachable", Some("10.0.1.23"), true)));
     let mut no_way = unconnected(vec![errno(5432, "ENETUNREACH", None)], None, Kind::ConnectUnreachable);
     no_way.paths[0].route = Route { source: Some(Err("ENETUNREACH".into())), ..Route::default() };
     let mut forbidden = unconnected(vec![errno(5432, "EACCES", None)], None, Kind::ConnectUnreachable);
     let entry = forbidden.paths[0].route.entry.as_mut().unwrap();
     (entry.network, entry.forbids) = ("10.0.3.0/24".parse().unwrap(), true);
+    let mut by_rules = forbidden.clone();
+    by_rules.paths[0].tries = vec![silent(5432); 4];
+    let mut answered = forbidden.clone();
+    answered.paths[0].route.source = Some(Err("ENETUNREACH".into()));
+    answered.paths[0].tries = vec![refused(5432)];
+    forbidden.paths[0].route.source = Some(Err("EACCES".into()));
     let gave_up = errno(5432, "EHOSTUNREACH", Some(icmp("host unreachable", Some("10.0.1.23"), true)));
     let mut dead_router = unconnected(vec![gave_up], None, Kind::ConnectUnreachable);
     dead_router.paths[0].route.neighbour.as_mut().unwrap().answers = false;
@@ -642,6 +650,14 @@ fn ways() -> Vec<Case> {
     };
     let dead = path("10.0.3.8:5432", vec![silent(5432); 4], Some(silent(47)));
     let once = path("10.0.3.8:5432", vec![silent(5432)], None);
+    let mut many = two(path("10.0.3.8:5432", vec![refused(5432)], None));
+    let of_many = ["10.0.3.7", "10.0.3.8", "10.0.3.9", "10.0.3.10", "10.0.3.11"];
+    many.names = Some(super::super::super::test_support::names("db.internal", &of_many));
+    let denied_v6 = |errno_is| {
+        let mut evidence = unconnected(vec![errno(5432, errno_is, None)], None, Kind::ConnectUnreachable);
+        evidence.paths[0].address = at("[fd00::7]:5432");
+        evidence
+    };
     let mut v6 = path("[fd00::8]:5432", vec![errno(5432, "ENETUNREACH", None)], None);
     v6.route = Route { source: Some(Err("ENETUNREACH".into())), ..Route::default() };
     let mut lossy = postgres();
@@ -731,8 +747,43 @@ fn ways() -> Vec<Case> {
             "a router that forbids",
             rejected("10.0.1.1"),
             (Rejected, Certain),
-            "a filter turns back packets to port 5432 of 10.0.3.7: 10.0.1.1 answers \"administratively prohibited\"",
-            "look at the packet filter of 10.0.1.1: let TCP port 5432 through from 10.0.1.23",
+            "10.0.1.1 refuses to pass packets to port 5432 of 10.0.3.7 on: it answers \"administratively prohibited\"",
+            "look at the packet filter of 10.0.1.1 (or, where it has none, for a `prohibit` route at 10.0.1.1): let TCP port 5432 through from 10.0.1.23",
+        ),
+        case(
+            "a router that cannot reach one port of a host",
+            unconnected(vec![of_router.clone(); 4], Some(refused(47)), Kind::ConnectUnreachable),
+            (Rejected, Likely),
+            "a filter turns back packets to port 5432 of 10.0.3.7: 10.0.1.1 answers \"host unreachable\"",
+            "look at the packet filter of 10.0.1.1",
+        ),
+        case(
+            "a router before a host that is gone",
+            unconnected(vec![of_router], Some(silent(47)), Kind::ConnectUnreachable),
+            (Unreachable, Certain),
+            "10.0.1.1 on the way answers that it cannot reach 10.0.3.7: host unreachable",
+            "whether the address is still its own",
+        ),
+        case(
+            "our own filter, which rejects",
+            unconnected(vec![own_reject], Some(silent(47)), Kind::ConnectRefused),
+            (Rejected, Certain),
+            "this host itself turns back packets to 10.0.3.7:5432: its own packet filter answers \"port unreachable\"",
+            "let TCP port 5432 out: `nft list ruleset`",
+        ),
+        case(
+            "our own filter for IPv6",
+            denied_v6("EPERM"),
+            (Rejected, Certain),
+            "this host itself does not let packets to [fd00::7]:5432 out",
+            "nft list ruleset",
+        ),
+        case(
+            "a filter for IPv6, ours or not",
+            denied_v6("EACCES"),
+            (Rejected, Likely),
+            "this host itself does not let packets to [fd00::7]:5432 out, as it seems",
+            "nft list ruleset",
         ),
         case(
             "a host that forbids",
@@ -806,6 +857,20 @@ fn ways() -> Vec<Case> {
             "ip route show table all",
         ),
         case(
+            "a route that forbids, and rules that pass it by",
+            by_rules,
+            (HostDropped, Unclear),
+            "10.0.3.7:5432 does not answer, and whether the host does on another port was not seen",
+            "packet filter",
+        ),
+        case(
+            "a way that was found all the same",
+            answered,
+            (Refused, Likely),
+            "10.0.3.7:5432 refuses connections: nothing listens on port 5432",
+            "listens on this address",
+        ),
+        case(
             "a next hop that is not there",
             dead_router,
             (Unreachable, Certain),
@@ -843,8 +908,22 @@ fn ways() -> Vec<Case> {
         case(
             "one address of two",
             two(dead),
+            (OneAddressDead, Likely),
+            "of the two addresses of db.internal, 10.0.3.8 takes no connections to port 5432",
+            "take it out of the name's record",
+        ),
+        case(
+            "one address of two that says so",
+            two(path("10.0.3.8:5432", vec![refused(5432); 4], Some(silent(47)))),
             (OneAddressDead, Certain),
             "of the two addresses of db.internal, 10.0.3.8 takes no connections to port 5432",
+            "take it out of the name's record",
+        ),
+        case(
+            "one address of many, of which some were tried",
+            many,
+            (OneAddressDead, Certain),
+            "of the two addresses of db.internal that were tried, 10.0.3.8 takes no connections to port 5432",
             "take it out of the name's record",
         ),
         case(
@@ -944,6 +1023,34 @@ fn sessions() -> Vec<Case> {
         failure(Phase::Tls, Kind::TlsHandshake, "the server does not offer TLS, and sslmode is verify-full");
     let mut not_spoken = wanting(failing(postgres(), no_tls));
     not_spoken.tls = Some(TlsSeen { not_spoken: Some("N".into()), ..TlsSeen::default() });
+    let no_process = "Ecould not fork new process for connection: Resource temporarily unavailable\\n\\x00";
+    let full = failure(
+        Phase::Tls,
+        Kind::TooManyConnections,
+        "the server refuses the connection: could not fork new process for connection: Resource temporarily unavailable",
+    );
+    let mut full = wanting(failing(postgres(), full));
+    full.tls = Some(TlsSeen { not_spoken: Some(no_process.into()), ..TlsSeen::default() });
+    full.words = Some(words(Speaks::Postgres, no_process, Some(Speaks::Postgres)));
+    let clear_text = |offers| {
+        let message =
+            "the server asks for the password in clear text, and the connection has no TLS: it was not sent";
+        let refused = failure(Phase::Auth, Kind::TlsRequired, message).with_hint("as the check has it");
+        let mut evidence = failing(postgres(), refused);
+        evidence.words = Some(words(Speaks::Postgres, offers, Some(Speaks::Postgres)));
+        evidence
+    };
+    let mut closes_each = http();
+    closes_each.subject = subject(crate::health::Kind::Tcp, "api.internal", 80);
+    closes_each.subject.speaks = None;
+    let others = [Speaks::Postgres, Speaks::Tls, Speaks::Redis, Speaks::Http];
+    closes_each.words = Some(Words {
+        asked: None,
+        heard: Heard::Closed,
+        took: millis(1),
+        others: others.map(|asked| (asked, Heard::Closed)).to_vec(),
+        is: None,
+    });
     let version = failure(Phase::Tls, Kind::TlsHandshake, "the TLS handshake failed: unsupported protocol");
     let mut old = wanting(failing(postgres(), version.clone()));
     old.tls = Some(TlsSeen {
@@ -961,7 +1068,7 @@ fn sessions() -> Vec<Case> {
             spoken(wanting(postgres()), web, foreign()),
             (WrongProtocol, Certain),
             "10.0.3.7:5432 speaks HTTP and not PostgreSQL",
-            "correct host or port",
+            "correct the host or the port",
         ),
         case(
             "something unknown on the port of PostgreSQL",
@@ -975,28 +1082,70 @@ fn sessions() -> Vec<Case> {
             spoken(http_on(8080), closed, postgres_at_web),
             (WrongProtocol, Certain),
             "10.0.3.8:8080 speaks PostgreSQL and not HTTP",
-            "HTTP has port 80",
+            "the usual port of HTTP is 80",
         ),
         case(
             "a Redis that takes only TLS, by its alert",
             spoken(redis(), only_tls.clone(), tls_alert),
             (TlsRequired, Certain),
             "10.0.3.9:6379 takes only TLS, and this connection is made without",
-            "REDIS_TLS=true",
+            "set `dependencies.it.tls.enabled` to true",
         ),
         case(
             "a Redis that takes only TLS, by a second question",
             spoken(redis(), only_tls, cut()),
             (TlsRequired, Certain),
             "10.0.3.9:6379 takes only TLS, and this connection is made without",
-            "REDIS_TLS=true",
+            "set `dependencies.it.tls.enabled` to true",
         ),
         case(
             "a PostgreSQL that refuses what is not encrypted",
-            failing(postgres(), no_entry.with_code("28000").with_hint("set DATABASE_SSLMODE to verify-full")),
+            {
+                let mut evidence = failing(postgres(), no_entry.with_code("28000"));
+                evidence.words = Some(words(Speaks::Postgres, "S", Some(Speaks::Postgres)));
+                evidence
+            },
             (TlsRequired, Likely),
             "10.0.3.7:5432 takes only TLS, and this connection is made without",
-            "set DATABASE_SSLMODE to verify-full",
+            "check the names, too",
+        ),
+        case(
+            "TLS wanted of a server that has no process left",
+            full,
+            (TooManyConnections, Certain),
+            "10.0.3.7:5432 cannot make a process for another connection",
+            "pg_stat_activity",
+        ),
+        case(
+            "a password wanted in clear text, and no TLS there",
+            clear_text("N"),
+            (TlsRequired, Certain),
+            "10.0.3.7:5432 wants the password in clear text, and offers no TLS",
+            "scram-sha-256",
+        ),
+        case(
+            "a password wanted in clear text, and TLS not used",
+            clear_text("S"),
+            (TlsRequired, Certain),
+            "10.0.3.7:5432 wants the password in clear text, and this connection is made without TLS",
+            "as the check has it",
+        ),
+        case(
+            "a user who may only come by TLS, which the server has none of",
+            {
+                let refused = "no pg_hba.conf entry for host \"10.0.1.23\", user \"app\", no encryption";
+                failing(postgres(), failure(Phase::Auth, Kind::TlsRequired, refused).with_code("28000"))
+            },
+            (TlsRequired, Likely),
+            "10.0.3.7:5432 lets this user in with TLS alone, and offers none",
+            "turn `ssl` on at the server",
+        ),
+        case(
+            "a port that closes whatever is asked",
+            closes_each,
+            (Cut, Likely),
+            "10.0.3.8:80 takes connections and cuts every one of them",
+            "listens",
         ),
         case(
             "TLS wanted of a server that has none",
@@ -1112,6 +1261,13 @@ fn certificates() -> Vec<Case> {
     uninspected.tls = None;
     let mut anyway = expired.clone();
     anyway.attempt = Some(attempt(Ok(())));
+    let mut nobody_looks = anyway.clone();
+    nobody_looks.tls.as_mut().unwrap().problems.clear();
+    let both = with(
+        vec![CertificateProblem::UnknownAuthority, CertificateProblem::OtherName],
+        vec![certificate("CN=x", "db.example", 38)],
+        "unable to get local issuer certificate",
+    );
     let begins = CertificateSeen {
         begins_at: Some(WallTime::from_unix_millis(NOW.unix_millis() + 2 * DAY)),
         ..own(38)
@@ -1185,6 +1341,20 @@ fn certificates() -> Vec<Case> {
             (CertificateExpired, Certain),
             "db.internal: the server's certificate ended on 2026-11-21 (3 days ago)",
             "renew the server's certificate",
+        ),
+        case(
+            "a certificate that has ended, where nobody looks",
+            nobody_looks,
+            (CertificateExpired, Certain),
+            "db.internal: the server's certificate ended on 2026-11-21 (3 days ago)",
+            "renew the server's certificate",
+        ),
+        case(
+            "a certificate with two faults",
+            both,
+            (CertificateUnknownAuthority, Certain),
+            "the certificate of db.internal is not trusted here: its last issuer, CN=Test Authority, is not among the authorities",
+            "configure the host by a name that the certificate is for (db.example)",
         ),
         case(
             "a certificate that has not begun",
@@ -1303,13 +1473,20 @@ fn log_ins() -> Vec<Case> {
             ),
             (PasswordWrong, Certain),
             "10.0.3.9:6379 does not accept the user with the password that is configured",
-            "redis-cli -h cache.internal -p 6379 PING",
+            "redis-cli -h cache.internal -p 6379 --askpass PING",
         ),
         case(
             "a Redis that has no password",
             cache(Kind::AuthFailed, "ERR", "the server has no password for the default user"),
             (PasswordWrong, Likely),
-            "10.0.3.9:6379 does not accept the user with the password that is configured",
+            "10.0.3.9:6379 has no password for its default user, and one is configured here",
+            "redis-cli",
+        ),
+        case(
+            "a Redis that does not know AUTH",
+            cache(Kind::AuthFailed, "ERR", "the server does not take AUTH"),
+            (PasswordWrong, Likely),
+            "10.0.3.9:6379 does not take AUTH, and a password is configured here",
             "redis-cli",
         ),
         case(
@@ -1317,7 +1494,7 @@ fn log_ins() -> Vec<Case> {
             auth(Kind::AuthFailed, "28000", "role \"app\" does not exist"),
             (UserMissing, Certain),
             "10.0.3.7:5432 has no role for the user app",
-            "psql -h db.internal -p 5432 -d postgres -c '\\du'",
+            "psql -h db.internal -p 5432 -U postgres -d postgres -c '\\du'",
         ),
         case(
             "a method of log-in that is not known",
@@ -1354,6 +1531,13 @@ fn log_ins() -> Vec<Case> {
             (NotPermitted, Certain),
             "10.0.3.9:6379 knows the user and does not permit what the check does",
             "ACL GETUSER default",
+        ),
+        case(
+            "a database that takes nobody",
+            auth(Kind::AccessDenied, "55000", "database \"orders\" is not currently accepting connections"),
+            (NotPermitted, Certain),
+            "the database orders at 10.0.3.7:5432 takes no connections, whoever asks",
+            "datallowconn",
         ),
         case(
             "a refusal in another language",
@@ -1449,6 +1633,31 @@ fn states() -> Vec<Case> {
             "a new primary",
         ),
         case(
+            "a server of which a process crashed",
+            auth(
+                Kind::ShuttingDown,
+                "57P02",
+                "terminating connection because of crash of another server process",
+            ),
+            (ShuttingDown, Likely),
+            "one of the processes of 10.0.3.7:5432 crashed: it ended all sessions, and starts anew",
+            "out-of-memory killer",
+        ),
+        case(
+            "a pooler whose server is gone",
+            auth(Kind::ShuttingDown, "08P01", "server conn crashed?"),
+            (ShuttingDown, Likely),
+            "the connection from the pooler at 10.0.3.7:5432 to the server behind it broke",
+            "read the server's log",
+        ),
+        case(
+            "a pooler that has a database disabled",
+            auth(Kind::ShuttingDown, "08P01", "database \"orders\" is disabled"),
+            (ShuttingDown, Certain),
+            "the pooler at 10.0.3.7:5432 has this database taken out of service",
+            "ENABLE",
+        ),
+        case(
             "a session that was ended",
             auth(Kind::ShuttingDown, "57P01", "terminating connection due to administrator command"),
             (ShuttingDown, Likely),
@@ -1478,7 +1687,12 @@ fn states() -> Vec<Case> {
         ),
         case(
             "a primary that is read-only",
-            auth(Kind::ReadOnly, "25006", "the server is a primary and its transactions are read-only"),
+            {
+                let words = "the server is a primary and its transactions are read-only";
+                let mut evidence = auth(Kind::ReadOnly, "25006", words);
+                evidence.task = Some(task());
+                evidence
+            },
             (ReadOnly, Certain),
             "10.0.3.7:5432 takes no writes",
             "FreeStorageSpace",
@@ -1497,6 +1711,8 @@ fn answers() -> Vec<Case> {
     let query = |kind, message: &str| failing(http(), failure(Phase::Query, kind, message));
     let ended = failure(Phase::Query, Kind::QueryTimeout, "canceling statement due to statement timeout")
         .with_code("57014");
+    let cancelled = failure(Phase::Query, Kind::QueryTimeout, "canceling statement due to user request")
+        .with_code("57014");
     let late =
         failure(Phase::Query, Kind::QueryTimeout, "connected, then no answer to the query within 5.0s");
     let refused = failure(Phase::Query, Kind::QueryFailed, "ERR unknown command 'PING'").with_code("ERR");
@@ -1513,7 +1729,14 @@ fn answers() -> Vec<Case> {
     attempt.warnings.push("slow".into());
     attempt.phases.add(Phase::Query, Duration::from_millis(7));
     vec![
-        case("all is well", well, (Works, Certain), "the path to api.internal:80 works to its end", ""),
+        case("all is well", http(), (Works, Certain), "the path to api.internal:80 works to its end", ""),
+        case(
+            "all is well, and slow",
+            well,
+            (Works, Certain),
+            "the path to api.internal:80 works to its end, with a warning: slow",
+            "",
+        ),
         case(
             "a name is well",
             dns(&["10.0.3.7"]),
@@ -1544,7 +1767,14 @@ fn answers() -> Vec<Case> {
             "a statement that was ended",
             failing(postgres(), ended),
             (QueryTimeout, Certain),
-            "10.0.3.7:5432 ended the question: it took longer than the server's own limit",
+            "10.0.3.7:5432 did not finish the question in the time of the check, whose own limit ended it",
+            "pg_blocking_pids",
+        ),
+        case(
+            "a statement that somebody cancelled",
+            failing(postgres(), cancelled),
+            (QueryTimeout, Likely),
+            "10.0.3.7:5432 ended the question before it was answered",
             "pg_blocking_pids",
         ),
         case(

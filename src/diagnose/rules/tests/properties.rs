@@ -284,6 +284,8 @@ const FLAWS: [Cause; 10] = [
     Cause::CertificateNotYetValid,
     Cause::CertificateOtherName,
     Cause::CertificateUnknownAuthority,
+    // Where nothing is asked of a port but a connection.
+    Cause::Cut,
     Cause::Works,
 ];
 
