@@ -290,7 +290,7 @@ pub(super) fn resolver_silent(evidence: &Evidence) -> Option<Finding> {
     };
     let finding = Finding::new(unless_passed(evidence, confidence), summary).on_silence();
     let slow = (!in_time)
-        .then(|| "give the diagnosis more time (`--timeout`), to tell a slow server from a silent one");
+        .then_some("give the diagnosis more time (`--timeout`), to tell a slow server from a silent one");
     let finding = by_evidence(finding, evidence, silent.first(), failure)
         .advise(slow.map(str::to_owned))
         .step(failure.hint.clone())

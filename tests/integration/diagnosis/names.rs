@@ -102,7 +102,7 @@ async fn one_refuses_and_one_is_silent() {
     seen.saying("10.77.2.54 does not answer").is(
         "one_refuses_and_one_is_silent",
         "of two name servers, one answers REFUSED and the other does not answer",
-        ["dns", "dns_timeout", "resolver_refuses", "likely"],
+        ["dns", "dns_server_failure", "resolver_refuses", "likely"],
         "dig @10.77.2.53",
     );
 }

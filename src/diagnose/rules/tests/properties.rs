@@ -274,7 +274,7 @@ fn evidence() -> impl Strategy<Value = Evidence> {
 }
 
 /// Flaws that a path which works can have.
-const FLAWS: [Cause; 10] = [
+const FLAWS: [Cause; 11] = [
     Cause::ResolversDisagree,
     Cause::OneResolverDead,
     Cause::NameMoving,
