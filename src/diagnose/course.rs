@@ -23,8 +23,9 @@ use crate::net::tls::inspect::Stay;
 use crate::net::{Network, Target, Trace};
 use crate::probe;
 
-/// The name, with each server asked alone and names that are nearly so.
-const NAMES: Duration = Duration::from_secs(5);
+/// The name, with each server asked alone and names that are nearly so: for the answer and for each server alone there is to
+/// be the whole of their patience, since a shorter silence proves nothing.
+const NAMES: Duration = Duration::from_secs(7);
 
 /// Beyond the time of a connection attempt, for what is done beside it.
 const BESIDE: Duration = Duration::from_millis(500);
