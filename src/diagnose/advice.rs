@@ -87,6 +87,13 @@ impl<'a> Advice<'a> {
                 ),
                 &self.group_of(target, "SecurityGroups[].[GroupId,IpPermissions]"),
             ));
+        } else {
+            // No interface is found by such an address, and we are seen there by another one than we have.
+            steps.push(format!(
+                "look at the inbound rules of the security group of {}: one has to let TCP port {port} in from the \
+                 public address by which this task gets out (that of its NAT gateway)",
+                self.host()
+            ));
         }
         steps.extend(self.own_group_lets_out());
         steps

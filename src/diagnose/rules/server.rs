@@ -207,7 +207,7 @@ pub(super) fn read_only(evidence: &Evidence) -> Option<Finding> {
                 "see what makes sessions read-only",
                 "SELECT name, setting, source FROM pg_settings WHERE name LIKE '%read_only'",
             ))
-            .advise(Advice::on(evidence).on_aws().then(|| {
+            .advise((!evidence.is_here()).then(|| {
                 "RDS turns read-only where its storage is full: look at FreeStorageSpace in CloudWatch"
                     .to_owned()
             })),

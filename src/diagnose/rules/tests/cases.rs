@@ -602,6 +602,10 @@ fn ways() -> Vec<Case> {
         evidence.paths[0].address = at("127.0.0.1:5432");
         evidence
     };
+    let mut public_endpoint = port_dropped();
+    public_endpoint.subject.host = "mydb.abc123.eu-central-1.rds.amazonaws.com".into();
+    public_endpoint.paths[0].address = at("203.0.113.9:5432");
+    public_endpoint.paths[0].route = Route::default();
     let rejected = |by| {
         unconnected(
             vec![errno(5432, "EHOSTUNREACH", Some(prohibited(by)))],
@@ -707,6 +711,13 @@ fn ways() -> Vec<Case> {
             (PortDropped, Likely),
             "packets to port 5432 of 10.0.3.7 vanish on the way, while the host answers on another port",
             "`aws ec2 describe-security-groups --region eu-central-1 --group-ids $(aws ec2 describe-network-interfaces --region eu-central-1 --filters Name=addresses.private-ip-address,Values=10.0.3.7 --output text --query 'NetworkInterfaces[].Groups[].GroupId') --query 'SecurityGroups[].[GroupId,IpPermissions]'`",
+        ),
+        case(
+            "a port of a public endpoint that is dropped, seen from nowhere in particular",
+            public_endpoint,
+            (PortDropped, Likely),
+            "packets to port 5432 of 203.0.113.9 vanish on the way, while the host answers on another port",
+            "in from the public address by which this task gets out",
         ),
         case(
             "a local server with a full queue",
