@@ -21,7 +21,7 @@ use crate::net::resolve::{Alone, Records, Resolver, ResolverSeen, is_dangling, w
 use crate::probe::as_asked;
 
 /// The answer that a check would go by is waited for this long (in that time every server of a usual host has been
-/// asked twice), and no longer than leaves some time to ask each server by itself.
+/// asked twice), and no longer than leaves time to ask each server by itself: all that that takes, or half of what there is.
 const ANSWER: Duration = Duration::from_secs(4);
 
 /// One server by itself, which is asked again within that time; and each of the later questions.
@@ -48,7 +48,8 @@ pub(super) async fn look(network: &Network, subject: &Subject, deadline: Deadlin
     let seen = asked(subject, system);
     let watch = Stopwatch::start();
     let (answer, took, by_server) = if asks_system(subject) {
-        let patience = ANSWER.min(deadline.remaining() * 3 / 5);
+        let left = deadline.remaining();
+        let patience = ANSWER.min(left.saturating_sub(SERVER).max(left / 2));
         let answer = system_answer(resolver, subject, deadline.within(patience)).await;
         let took = watch.elapsed();
         let by_server = match name_for_servers(resolver, &name, &answer) {
