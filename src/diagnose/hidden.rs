@@ -34,7 +34,7 @@ pub(super) fn look_through(mut evidence: Evidence, discretion: &Discretion) -> E
     } = &mut evidence;
     let of = Eye(discretion);
     of.subject(subject);
-    names.iter_mut().for_each(|names| of.names(names));
+    names.iter_mut().for_each(|names| of.names(names, subject));
     tls.iter_mut().for_each(|tls| of.tls(tls));
     words.iter_mut().for_each(|words| of.words(words));
     if let Some(SmallSegments { what, .. }) = small_segments {
@@ -80,7 +80,7 @@ impl Eye<'_> {
         }
     }
 
-    fn names(&self, names: &mut Names) {
+    fn names(&self, names: &mut Names, subject: &Subject) {
         let Names {
             name,
             resolver,
@@ -93,9 +93,9 @@ impl Eye<'_> {
             later,
             takes_turns: _,
         } = names;
-        let shown = name.clone();
+        let written = name.clone();
         self.setting(name);
-        if *name != shown {
+        if *name != written || subject.host == REDACTED {
             // What is spelt nearly so, or stands above it, gives it away.
             *nearest_ancestor = None;
             near.clear();

@@ -556,6 +556,31 @@ async fn what_a_peer_repeats_of_our_secrets_is_hidden_wherever_it_stands() {
     );
 }
 
+#[tokio::test]
+async fn of_a_hidden_host_nothing_is_told_that_is_spelt_nearly_so() {
+    let nobody = Peer::answering(|_| None).await;
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let from_file = format!("${{file:{}}}", file.path().display());
+    for (written, host, url) in [
+        ("cahce.corp.test", format!("kind: tcp, host: '{from_file}', port: PORT"), false),
+        ("http://cahce.corp.test:1/", format!("kind: http, url: '{from_file}'"), true),
+    ] {
+        std::fs::write(file.path(), written).unwrap();
+        let (it, _plan) = diagnoser(&nobody, &host, Surroundings::default());
+        let mut evidence = super::test_support::unresolved(
+            Failure::new(Phase::Dns, FailureKind::DnsNotFound, "it does not exist").with_code("NXDOMAIN"),
+        );
+        evidence.subject = it.subject.clone();
+        let names = evidence.names.as_mut().unwrap();
+        it.subject.host.clone_into(&mut names.name);
+        names.near = vec!["cache.corp.test".to_owned()];
+        names.nearest_ancestor = Some("corp.test".to_owned());
+        let seen = hidden::look_through(evidence, &it.discretion);
+        let told = format!("{:?} {:?}", super::hops::hops(&seen), super::rules::judge(&seen));
+        assert!(!told.contains("corp.test"), "of a URL: {url}: {told}");
+    }
+}
+
 #[test]
 fn a_diagnosis_can_go_on_beside_others() {
     fn may_be_sent<T: Send>(_: &T) {}
