@@ -32,6 +32,8 @@ pub fn hops(evidence: &Evidence) -> Vec<Hop> {
     let mut open = true;
     let hop = |kind: HopKind| {
         let mut seen = look(evidence, kind);
+        // A route of which neither source nor entry is known has a line without words.
+        seen.lines.retain(|line| !line.is_empty());
         let ok = match broken {
             Some(broken) if kind < broken => Some(true),
             Some(broken) if kind == broken => Some(false),
