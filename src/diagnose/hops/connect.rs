@@ -32,7 +32,9 @@ pub(super) fn route(evidence: &Evidence) -> Seen {
 /// `from 10.0.1.23 by eth0 through 10.0.1.1`
 fn way(route: &Route) -> String {
     let entry = route.entry.as_ref();
-    if let Some(entry) = entry.filter(|entry| entry.forbids && matches!(route.source, Some(Err(_)))) {
+    // Without the kernel's word, the table's is what there is.
+    let has_way = matches!(route.source, Some(Ok(_)));
+    if let Some(entry) = entry.filter(|entry| entry.forbids && !has_way) {
         return format!("the routing table forbids {}", entry.network);
     }
     // Where the kernel has a way all the same, a table of its own leads there.

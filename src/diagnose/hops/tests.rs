@@ -94,6 +94,17 @@ fn a_port_that_is_silent_is_told_with_its_contrast() {
 }
 
 #[test]
+fn an_entry_that_forbids_is_told_where_nobody_knows_what_the_kernel_goes_by() {
+    let no_address = vec![errno(5432, "EADDRNOTAVAIL", None)];
+    let mut evidence = unconnected(no_address, None, FailureKind::ConnectUnreachable);
+    let route = &mut evidence.paths[0].route;
+    route.source = None;
+    let entry = route.entry.as_mut().unwrap();
+    (entry.network, entry.forbids) = ("10.0.3.0/24".parse().unwrap(), true);
+    assert_eq!(told(&evidence)[1], "route ✗ the routing table forbids 10.0.3.0/24");
+}
+
+#[test]
 fn tries_that_end_in_different_ways_are_counted() {
     let late = Try { took: millis(1030), ..connected(5432) };
     let mixed = path("10.0.3.7:5432", vec![silent(5432), connected(5432), late, silent(5432)], None);
