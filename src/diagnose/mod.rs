@@ -1,32 +1,22 @@
 //! The path report: which hop broke, why, and what to do about it.
 //!
-//! A [`Diagnoser`] walks the path to one dependency, hop by hop, and writes what it sees into [`evidence`]. The rules
-//! judge the evidence, one rule a cause, without I/O; [`hops`] tell it as lines.
-//!
-//! [`course`] is the order of things and shares out the time. [`names`] and [`path`] look at the first hops; [`approach`] is
-//! how the subject is spoken to, for its TLS, its first [`words`], and once more in small [`segments`]. What peers
-//! said passes [`hidden`] before [`report`] has it judged and told.
+//! A [`Diagnoser`] walks the path to one dependency, hop by hop, and has what is seen there ([`collect`]) written down as
+//! [`evidence`]. What peers said passes [`hidden`] before [`report`] has it judged and told: the [`rules`] judge, one rule a
+//! cause, without I/O, and say what to do about it ([`advice`]); [`hops`] tell the evidence as lines.
 
 pub mod addresses;
 mod advice;
-mod approach;
-mod course;
+mod collect;
 pub mod evidence;
 mod hidden;
 pub mod hops;
-mod names;
-mod path;
 mod reading;
 mod report;
 pub mod rules;
-mod segments;
 mod subject;
 #[cfg(test)]
 mod test_support;
-#[cfg(test)]
-mod tests;
 mod text;
-mod words;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -34,7 +24,7 @@ use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared, join_all};
 use tokio_util::task::AbortOnDropHandle;
 
-use course::Course;
+use collect::Course;
 use evidence::Attempt;
 pub use evidence::{Evidence, Subject};
 use report::Report;

@@ -15,16 +15,6 @@ use crate::support::redis::{Redis, RedisOptions, field};
 use crate::support::scratch::Folder;
 use crate::support::wait::eventually;
 
-async fn plain() -> Redis {
-    Redis::start(RedisOptions::default()).await
-}
-
-/// A server with these lines in its configuration.
-async fn with_conf(lines: &[&str]) -> Redis {
-    let conf = lines.iter().map(|line| (*line).to_owned()).collect();
-    Redis::start(RedisOptions { conf, ..Default::default() }).await
-}
-
 /// Waits until a replica has its primary's data.
 async fn until_linked(replica: &Redis) {
     eventually("the replica's link", || async {
@@ -38,7 +28,7 @@ async fn until_linked(replica: &Redis) {
 async fn credentials_and_rights_are_told_apart() {
     let password = Some("hunter2".to_owned());
     let locked = Redis::start(RedisOptions { password, ..Default::default() }).await;
-    let open = plain().await;
+    let open = Redis::plain().await;
     let users = [
         "app on >secret ~* +ping +info",
         "mute on >secret ~* +info -ping",
@@ -163,7 +153,7 @@ async fn tls_is_verified_as_configured() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_role_that_is_not_the_expected_one_is_told() {
-    let mut primary = plain().await;
+    let mut primary = Redis::plain().await;
     let conf = vec![format!("replicaof 127.0.0.1 {}", primary.port())];
     let replica = Redis::start(RedisOptions { conf, ..Default::default() }).await;
     until_linked(&replica).await;
@@ -198,7 +188,7 @@ async fn a_role_that_is_not_the_expected_one_is_told() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_hangs_stops_or_cuts_is_told_and_recovers() {
-    let mut server = plain().await;
+    let mut server = Redis::plain().await;
     let config = Config::quick([on_redis("redis", &server, impatient(json!({"reconnect_every": 10_000})))]);
     let mut agent = config.agent().await;
     let well = |it: &Value| it["status"] == "up" && it["circuit"]["state"] == "closed";

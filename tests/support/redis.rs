@@ -6,12 +6,14 @@ use std::process::Command;
 
 use redis::aio::MultiplexedConnection;
 use rustix::process::Signal;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 use super::certs::{Pair, certs};
 use super::ports;
 use super::process::{Daemon, until_ready};
 use super::scratch::{self, Folder};
-use super::wait::PATIENCE;
+use super::wait::{PATIENCE, eventually};
 
 /// The user that the tests themselves use where there are ACL users.
 const ADMIN: &str = "test-admin";
@@ -46,6 +48,17 @@ pub struct Redis {
 }
 
 impl Redis {
+    /// A plain server.
+    pub async fn plain() -> Self {
+        Self::start(RedisOptions::default()).await
+    }
+
+    /// A server with these lines in its configuration.
+    pub async fn with_conf(lines: &[&str]) -> Self {
+        let conf = lines.iter().map(|line| (*line).to_owned()).collect();
+        Self::start(RedisOptions { conf, ..Default::default() }).await
+    }
+
     /// Starts a server and waits until it answers.
     pub async fn start(options: RedisOptions) -> Self {
         let mut server =
@@ -124,6 +137,43 @@ impl Redis {
         self.try_command(words).await.unwrap_or_else(|error| panic!("{words:?}: {error}"))
     }
 
+    /// The same, where an error may be the answer.
+    pub async fn try_command(&self, words: &[&str]) -> Result<redis::Value, String> {
+        let mut connection = self.try_connection().await?;
+        let (name, arguments) = words.split_first().expect("a command");
+        let answer = redis::cmd(name).arg(arguments).query_async(&mut connection).await;
+        // The server's own words, where there are any: `NOAUTH Authentication required.`
+        answer.map_err(|error: redis::RedisError| match error.code() {
+            Some(code) => format!("{code} {}", error.detail().unwrap_or_default()),
+            None => error.to_string(),
+        })
+    }
+
+    /// Says one line without logging in. The connection, and the first bytes of what was answered.
+    pub async fn say(&self, line: &str) -> Result<(TcpStream, String), String> {
+        let exchange = async {
+            let mut stream = TcpStream::connect(("127.0.0.1", self.port)).await?;
+            stream.write_all(format!("{line}\r\n").as_bytes()).await?;
+            let mut said = vec![0; 64];
+            let length = stream.read(&mut said).await?;
+            said.truncate(length);
+            Ok::<_, std::io::Error>((stream, String::from_utf8_lossy(&said).into_owned()))
+        };
+        exchange.await.map_err(|error| error.to_string())
+    }
+
+    /// Takes the one place of a server with `maxclients 1`, for as long as it is held.
+    pub async fn hold_the_one_place(&self) -> TcpStream {
+        // The client that waited for the server's start may not be gone yet.
+        eventually("the one place", || async {
+            match self.say("PING").await? {
+                (stream, said) if said.starts_with('+') => Ok(stream),
+                (_, said) => Err(said),
+            }
+        })
+        .await
+    }
+
     fn running(&self) -> &Daemon {
         self.daemon.as_ref().expect("it runs")
     }
@@ -171,18 +221,6 @@ impl Redis {
             conf += &format!("{line}\n");
         }
         conf
-    }
-
-    /// The same, where an error may be the answer.
-    pub async fn try_command(&self, words: &[&str]) -> Result<redis::Value, String> {
-        let mut connection = self.try_connection().await?;
-        let (name, arguments) = words.split_first().expect("a command");
-        let answer = redis::cmd(name).arg(arguments).query_async(&mut connection).await;
-        // The server's own words, where there are any: `NOAUTH Authentication required.`
-        answer.map_err(|error: redis::RedisError| match error.code() {
-            Some(code) => format!("{code} {}", error.detail().unwrap_or_default()),
-            None => error.to_string(),
-        })
     }
 
     async fn try_connection(&self) -> Result<MultiplexedConnection, String> {

@@ -1,7 +1,7 @@
 //! Redis servers that are reached, and do not serve.
 
 use serde_json::json;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
 use super::case::{dependency, target};
@@ -12,36 +12,14 @@ use crate::support::ports;
 use crate::support::redis::{Redis, RedisOptions};
 use crate::support::wait::eventually;
 
-async fn plain() -> Redis {
-    Redis::start(RedisOptions::default()).await
-}
-
-async fn with_conf(lines: &[&str]) -> Redis {
-    let conf = lines.iter().map(|line| (*line).to_owned()).collect();
-    Redis::start(RedisOptions { conf, ..Default::default() }).await
-}
-
 async fn with_password() -> Redis {
     let password = Some("the-right-one".to_owned());
     Redis::start(RedisOptions { password, ..Default::default() }).await
 }
 
-/// What a server says to `PING`.
-async fn pinged(port: u16) -> Result<String, String> {
-    let exchange = async {
-        let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
-        stream.write_all(b"PING\r\n").await?;
-        let mut said = vec![0; 64];
-        let length = stream.read(&mut said).await?;
-        said.truncate(length);
-        Ok::<_, std::io::Error>(String::from_utf8_lossy(&said).into_owned())
-    };
-    exchange.await.map_err(|error| error.to_string())
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn redis_well() {
-    let server = plain().await;
+    let server = Redis::plain().await;
     let seen = dependency(on_redis("cache", &server, json!({"role": "primary"}))).here().await;
     seen.is("redis_well", "nothing: a Redis that serves", ["-", "-", "works", "certain"], "-");
 }
@@ -118,7 +96,7 @@ async fn protected_mode() {
 #[tokio::test(flavor = "multi_thread")]
 async fn loading() {
     // Each key takes its time, and after each kilobyte the server answers whoever asks.
-    let server = with_conf(&[
+    let server = Redis::with_conf(&[
         "enable-debug-command yes",
         "key-load-delay 20000",
         "loading-process-events-interval-bytes 1024",
@@ -128,7 +106,7 @@ async fn loading() {
     let mut reload = TcpStream::connect(("127.0.0.1", server.port())).await.expect("it listens");
     reload.write_all(b"DEBUG RELOAD\r\n").await.expect("it reads");
     eventually("the loading", || async {
-        let said = pinged(server.port()).await?;
+        let said = server.say("PING").await?.1;
         if said.starts_with("-LOADING") { Ok(()) } else { Err(said) }
     })
     .await;
@@ -157,7 +135,8 @@ async fn cluster_node() {
 #[tokio::test(flavor = "multi_thread")]
 async fn cluster_down() {
     // Its own second port would be the first one and 10,000, which may be none.
-    let server = with_conf(&["cluster-enabled yes", &format!("cluster-port {}", ports::spare())]).await;
+    let server =
+        Redis::with_conf(&["cluster-enabled yes", &format!("cluster-port {}", ports::spare())]).await;
     let seen = dependency(on_redis("cache", &server, json!({}))).here().await;
     seen.saying("CLUSTERDOWN").is(
         "cluster_down",
@@ -169,8 +148,8 @@ async fn cluster_down() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn redis_replica() {
-    let primary = plain().await;
-    let replica = with_conf(&[&format!("replicaof 127.0.0.1 {}", primary.port())]).await;
+    let primary = Redis::plain().await;
+    let replica = Redis::with_conf(&[&format!("replicaof 127.0.0.1 {}", primary.port())]).await;
     let seen = dependency(on_redis("cache", &replica, json!({"role": "primary"}))).here().await;
     seen.saying("replica").is(
         "redis_replica",
@@ -196,7 +175,7 @@ async fn redis_says_readonly() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn memory_full() {
-    let server = with_conf(&["maxmemory-policy noeviction"]).await;
+    let server = Redis::with_conf(&["maxmemory-policy noeviction"]).await;
     server.command(&["SET", "big", &"x".repeat(1 << 20)]).await;
     server.command(&["CONFIG", "SET", "maxmemory", "1mb"]).await;
     eventually("writes to be refused", || async {
@@ -217,17 +196,8 @@ async fn memory_full() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn redis_full() {
-    let server = with_conf(&["maxclients 1"]).await;
-    // The client that waited for the server's start may not be gone yet.
-    let held = eventually("the one place", || async {
-        let mut stream = TcpStream::connect(("127.0.0.1", server.port())).await.map_err(|e| e.to_string())?;
-        stream.write_all(b"PING\r\n").await.map_err(|e| e.to_string())?;
-        match stream.read_u8().await {
-            Ok(b'+') => Ok(stream),
-            other => Err(format!("{other:?}")),
-        }
-    })
-    .await;
+    let server = Redis::with_conf(&["maxclients 1"]).await;
+    let held = server.hold_the_one_place().await;
     let seen = dependency(on_redis("cache", &server, json!({}))).here().await;
     seen.is(
         "redis_full",

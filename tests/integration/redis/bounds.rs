@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{until_linked, with_conf};
+use super::until_linked;
 use crate::support::config::{Config, WELL, check, failure, on_redis};
 use crate::support::redis::{Redis, field};
 
@@ -30,7 +30,7 @@ fn fine(dependency: &Value) {
 #[tokio::test(flavor = "multi_thread")]
 async fn memory_near_its_limit_is_told_where_that_is_a_danger() {
     let fill = async |policy: &str| {
-        let server = with_conf(&["maxmemory 64mb", &format!("maxmemory-policy {policy}")]).await;
+        let server = Redis::with_conf(&["maxmemory 64mb", &format!("maxmemory-policy {policy}")]).await;
         // In small pieces: what is on its way takes memory, too.
         for key in 'a'..='t' {
             server.command(&["SET", &key.to_string(), &"x".repeat(2 << 20)]).await;
@@ -40,7 +40,7 @@ async fn memory_near_its_limit_is_told_where_that_is_a_danger() {
     let (strict, partly, expiring, cache) =
         tokio::join!(fill("noeviction"), fill("volatile-lru"), fill("volatile-lru"), fill("allkeys-lru"));
     expiring.command(&["EXPIRE", "a", "3600"]).await;
-    let boundless = with_conf(&["maxmemory 0"]).await;
+    let boundless = Redis::with_conf(&["maxmemory 0"]).await;
     let half = json!({"memory_used": "50%"});
     let seen = check([
         bound("strict", &strict, half.clone()),
@@ -70,7 +70,7 @@ async fn memory_near_its_limit_is_told_where_that_is_a_danger() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn evictions_are_told_while_they_happen() {
-    let server = with_conf(&["maxmemory 8mb", "maxmemory-policy allkeys-lru"]).await;
+    let server = Redis::with_conf(&["maxmemory 8mb", "maxmemory-policy allkeys-lru"]).await;
     let any = on_redis("any", &server, json!({"warn": {"evictions": "1/h"}}));
     let many = on_redis("many", &server, json!({"warn": {"evictions": "4000000/s"}}));
     let config = Config::quick([any, many, on_redis("off", &server, json!({}))]);
@@ -103,7 +103,7 @@ async fn evictions_are_told_while_they_happen() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn connections_near_their_limit_are_told() {
-    let server = with_conf(&["maxclients 10"]).await;
+    let server = Redis::with_conf(&["maxclients 10"]).await;
     let mut held = Vec::new();
     for _ in 0..6 {
         held.push(server.connection().await);
@@ -123,8 +123,8 @@ async fn connections_near_their_limit_are_told() {
 #[tokio::test(flavor = "multi_thread")]
 async fn who_has_not_been_heard_of_is_told_from_either_side() {
     let often = "repl-ping-replica-period 1";
-    let primary = with_conf(&[often]).await;
-    let replica = with_conf(&[&format!("replicaof 127.0.0.1 {}", primary.port())]).await;
+    let primary = Redis::with_conf(&[often]).await;
+    let replica = Redis::with_conf(&[&format!("replicaof 127.0.0.1 {}", primary.port())]).await;
     until_linked(&replica).await;
     let lag = json!({"replication_lag": "2s"});
     let config = Config::quick([

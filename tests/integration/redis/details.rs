@@ -3,7 +3,7 @@
 use redis::aio::MultiplexedConnection;
 use serde_json::{Value, json};
 
-use super::{plain, until_linked, with_conf};
+use super::until_linked;
 use crate::support::agent::{Agent, Signal};
 use crate::support::certs::certs;
 use crate::support::config::{Config, WELL, check, failure, on_redis, phases};
@@ -47,7 +47,7 @@ async fn until_same(agent: &Agent, connection: &MultiplexedConnection, pairs: &[
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_details_are_the_servers_own() {
-    let server = with_conf(&["maxmemory 64mb", "maxmemory-policy allkeys-lru", "maxclients 4"]).await;
+    let server = Redis::with_conf(&["maxmemory 64mb", "maxmemory-policy allkeys-lru", "maxclients 4"]).await;
     let mut held = server.connection().await;
     // Large enough that what a client's buffers need for a moment is nothing beside it.
     ask(&mut held, &["SET", "big", &"x".repeat(20 << 20)]).await;
@@ -107,10 +107,10 @@ async fn the_details_are_the_servers_own() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn primary_and_replica_are_told_from_either_side() {
-    let primary = with_conf(&["repl-ping-replica-period 1"]).await;
-    let replica = with_conf(&[&format!("replicaof 127.0.0.1 {}", primary.port())]).await;
+    let primary = Redis::with_conf(&["repl-ping-replica-period 1"]).await;
+    let replica = Redis::with_conf(&[&format!("replicaof 127.0.0.1 {}", primary.port())]).await;
     let writable =
-        with_conf(&[&format!("replicaof 127.0.0.1 {}", primary.port()), "replica-read-only no"]).await;
+        Redis::with_conf(&[&format!("replicaof 127.0.0.1 {}", primary.port()), "replica-read-only no"]).await;
     until_linked(&replica).await;
     until_linked(&writable).await;
     // A replica is linked a moment before its primary has heard so.
@@ -155,7 +155,7 @@ async fn primary_and_replica_are_told_from_either_side() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_pool_is_what_the_server_sees_of_it() {
-    let server = plain().await;
+    let server = Redis::plain().await;
     let mut held = server.connection().await;
     let config = Config::quick([on_redis("redis", &server, json!({"reconnect_every": 10_000}))]);
     let mut agent = config.agent().await;

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::{plain, until_linked, with_conf};
+use super::until_linked;
 use crate::support::config::{Config, WELL, check, failure, on, on_redis, told};
 use crate::support::fake_redis::{Act, fake_redis};
 use crate::support::ports;
@@ -35,7 +35,7 @@ async fn until_refused(server: &Redis, command: &[&str], word: &str) {
 #[tokio::test(flavor = "multi_thread")]
 async fn one_that_loads_its_data_says_so_and_is_well_afterwards() {
     // Each key takes its time, and after each kilobyte the server answers whoever asks.
-    let server = with_conf(&[
+    let server = Redis::with_conf(&[
         "enable-debug-command yes",
         "key-load-delay 20000",
         "loading-process-events-interval-bytes 1024",
@@ -63,17 +63,8 @@ async fn one_that_loads_its_data_says_so_and_is_well_afterwards() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_without_room_for_another_client_is_told() {
-    let server = with_conf(&["maxclients 1"]).await;
-    // The client that waited for the server's start may not be gone yet.
-    let held = eventually("the one place", || async {
-        let mut stream = TcpStream::connect(("127.0.0.1", server.port())).await.map_err(|e| e.to_string())?;
-        stream.write_all(b"PING\r\n").await.map_err(|e| e.to_string())?;
-        match stream.read_u8().await {
-            Ok(b'+') => Ok(stream),
-            other => Err(format!("{other:?}")),
-        }
-    })
-    .await;
+    let server = Redis::with_conf(&["maxclients 1"]).await;
+    let held = server.hold_the_one_place().await;
     let seen = check([
         on_redis("redis", &server, json!({})),
         on_redis("with-password", &server, json!({"password": "secret"})),
@@ -89,7 +80,7 @@ async fn one_without_room_for_another_client_is_told() {
 #[tokio::test(flavor = "multi_thread")]
 async fn one_that_cannot_save_takes_no_writes() {
     // With somewhere to save to, and a time to do so that does not come in this test.
-    let server = with_conf(&["save 3600 1"]).await;
+    let server = Redis::with_conf(&["save 3600 1"]).await;
     assert_eq!(failure(&seen(&server, json!({})).await), WELL);
     fs::set_permissions(server.folder(), Permissions::from_mode(0o500)).expect("chmod");
     server.command(&["SET", "a", "b"]).await;
@@ -103,7 +94,7 @@ async fn one_that_cannot_save_takes_no_writes() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_whose_memory_is_full_takes_no_writes() {
-    let server = with_conf(&["maxmemory-policy noeviction"]).await;
+    let server = Redis::with_conf(&["maxmemory-policy noeviction"]).await;
     server.command(&["SET", "big", &"x".repeat(1 << 20)]).await;
     server.command(&["CONFIG", "SET", "maxmemory", "1mb"]).await;
     until_refused(&server, &["SET", "a", "b"], "OOM").await;
@@ -132,7 +123,7 @@ async fn one_whose_memory_is_full_takes_no_writes() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_that_misses_its_replicas_takes_no_writes() {
-    let server = with_conf(&["min-replicas-to-write 1"]).await;
+    let server = Redis::with_conf(&["min-replicas-to-write 1"]).await;
     until_refused(&server, &["SET", "a", "b"], "NOREPLICAS").await;
     let it = seen(&server, json!({"role": "primary"})).await;
     assert_eq!(failure(&it), ["query", "read_only", "NOREPLICAS"], "{it:#}");
@@ -145,12 +136,12 @@ async fn one_that_misses_its_replicas_takes_no_writes() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_replica_that_shares_its_primarys_settings_is_well() {
-    let primary = plain().await;
+    let primary = Redis::plain().await;
     primary.command(&["SET", "big", &"x".repeat(1 << 20)]).await;
     let follow = format!("replicaof 127.0.0.1 {}", primary.port());
     let full = ["maxmemory 1mb", "maxmemory-policy noeviction"];
-    let replica = with_conf(&[&follow, "min-replicas-to-write 1", full[0], full[1]]).await;
-    let near = with_conf(&[&follow, "maxmemory 64mb", full[1]]).await;
+    let replica = Redis::with_conf(&[&follow, "min-replicas-to-write 1", full[0], full[1]]).await;
+    let near = Redis::with_conf(&[&follow, "maxmemory 64mb", full[1]]).await;
     until_linked(&replica).await;
     until_linked(&near).await;
     until_refused(&replica, &["SET", "a", "b"], "READONLY").await;
@@ -171,10 +162,10 @@ async fn a_replica_that_shares_its_primarys_settings_is_well() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_replica_without_its_primary_serves_as_it_is_told_to() {
-    let mut primary = plain().await;
+    let mut primary = Redis::plain().await;
     let follow = format!("replicaof 127.0.0.1 {}", primary.port());
-    let strict = with_conf(&[&follow, "replica-serve-stale-data no"]).await;
-    let lenient = with_conf(&[&follow]).await;
+    let strict = Redis::with_conf(&[&follow, "replica-serve-stale-data no"]).await;
+    let lenient = Redis::with_conf(&[&follow]).await;
     until_linked(&strict).await;
     until_linked(&lenient).await;
     assert_eq!(failure(&seen(&strict, json!({})).await), WELL);
@@ -240,7 +231,7 @@ async fn a_cluster_that_misses_slots_is_down() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_that_is_occupied_by_a_script_is_told() {
-    let server = with_conf(&["busy-reply-threshold 100"]).await;
+    let server = Redis::with_conf(&["busy-reply-threshold 100"]).await;
     let mut connection = server.connection().await;
     let script = tokio::spawn(async move {
         redis::cmd("EVAL").arg("while true do end").arg("0").query_async::<()>(&mut connection).await

@@ -4,8 +4,8 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::super::evidence::{Heard, Speaks, Words};
 use super::approach::{Answer, Approach};
-use super::evidence::{Heard, Speaks, Words};
 use crate::clock::{Deadline, Stopwatch};
 use crate::net::tls::inspect::{Inspection, Opening};
 

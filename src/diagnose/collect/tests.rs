@@ -18,9 +18,10 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
 
+use super::super::evidence::{Heard, SmallSegments, Speaks, TlsWanted};
+use super::super::*;
 use super::approach::Approach;
-use super::evidence::{Heard, SmallSegments, Speaks, TlsWanted};
-use super::*;
+use super::{segments, words};
 use crate::clock::Clock;
 use crate::health::circuit::Permit;
 use crate::health::{Failure, FailureKind, Phase};
@@ -567,7 +568,7 @@ async fn of_a_hidden_host_nothing_is_told_that_is_spelt_nearly_so() {
     ] {
         std::fs::write(file.path(), written).unwrap();
         let (it, _plan) = diagnoser(&nobody, &host, Surroundings::default());
-        let mut evidence = super::test_support::unresolved(
+        let mut evidence = test_support::unresolved(
             Failure::new(Phase::Dns, FailureKind::DnsNotFound, "it does not exist").with_code("NXDOMAIN"),
         );
         evidence.subject = it.subject.clone();
@@ -576,7 +577,7 @@ async fn of_a_hidden_host_nothing_is_told_that_is_spelt_nearly_so() {
         names.near = vec!["cache.corp.test".to_owned()];
         names.nearest_ancestor = Some("corp.test".to_owned());
         let seen = hidden::look_through(evidence, &it.discretion);
-        let told = format!("{:?} {:?}", super::hops::hops(&seen), super::rules::judge(&seen));
+        let told = format!("{:?} {:?}", hops::hops(&seen), rules::judge(&seen));
         assert!(!told.contains("corp.test"), "of a URL: {url}: {told}");
     }
 }

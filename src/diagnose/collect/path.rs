@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use futures_util::future::{self, Either};
 
-use super::evidence::{Path, Route, Subject, Try, TryEnd};
+use super::super::evidence::{Path, Route, Subject, Try, TryEnd};
 use crate::clock::Deadline;
 use crate::health::Failure;
 use crate::net::connect;
@@ -127,29 +127,12 @@ mod tests {
 
     use socket2::{Domain, Socket, Type};
 
-    use super::super::evidence::TlsWanted;
+    use super::super::super::test_support;
     use super::*;
-    use crate::config::plan::Role;
     use crate::health::{FailureKind, Kind};
 
     fn subject(connect_timeout: Duration) -> Subject {
-        Subject {
-            dependency: None,
-            kind: Kind::Tcp,
-            speaks: None,
-            host: "127.0.0.1".to_owned(),
-            port: 0,
-            target: String::new(),
-            user: None,
-            database: None,
-            tls: TlsWanted::No,
-            role: Role::Any,
-            expected_addresses: Vec::new(),
-            other_hosts: Vec::new(),
-            connect_timeout,
-            record: None,
-            nameservers: Vec::new(),
-        }
+        Subject { connect_timeout, ..test_support::subject(Kind::Tcp, "127.0.0.1", 0) }
     }
 
     fn long() -> Deadline {

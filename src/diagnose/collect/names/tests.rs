@@ -10,9 +10,8 @@ use hickory_resolver::proto::rr::rdata::{A, CNAME, TXT};
 use hickory_resolver::proto::rr::{Name, RData, Record};
 use tokio::net::UdpSocket;
 
-use super::super::evidence::TlsWanted;
+use super::super::super::test_support;
 use super::*;
-use crate::config::plan::Role;
 use crate::health::Kind;
 use crate::net::resolve::Settings;
 
@@ -97,23 +96,8 @@ fn network(servers: &[&Server], packets: u32) -> Network {
 }
 
 fn subject(host: &str, others: &[&str]) -> Subject {
-    Subject {
-        dependency: None,
-        kind: Kind::Postgres,
-        speaks: None,
-        host: host.to_owned(),
-        port: 5432,
-        target: String::new(),
-        user: None,
-        database: None,
-        tls: TlsWanted::No,
-        role: Role::Any,
-        expected_addresses: Vec::new(),
-        other_hosts: others.iter().map(|other| (*other).to_owned()).collect(),
-        connect_timeout: Duration::from_secs(3),
-        record: None,
-        nameservers: Vec::new(),
-    }
+    let other_hosts = others.iter().map(|it| (*it).to_owned()).collect();
+    Subject { other_hosts, ..test_support::subject(Kind::Postgres, host, 5432) }
 }
 
 fn long() -> Deadline {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::evidence::{Heard, Speaks, Subject, TlsWanted};
+use super::super::evidence::{Heard, Speaks, Subject, TlsWanted};
 use crate::clock::Deadline;
 use crate::net::tls::inspect::{Inspection, Opening, Reply, SSL_REQUEST, Stay};
 use crate::net::{Dialer, Limits, Network, Stream, Target, Tls, Verification, shown};

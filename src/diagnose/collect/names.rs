@@ -12,7 +12,7 @@ use std::time::Duration;
 use futures_util::future;
 use hickory_resolver::proto::rr;
 
-use super::evidence::{NameAnswer, Names, ServerAnswer, Subject};
+use super::super::evidence::{NameAnswer, Names, ServerAnswer, Subject};
 use crate::clock::{Deadline, Stopwatch};
 use crate::config::plan::{Nameserver, RecordType};
 use crate::health::{Failure, FailureKind, Phase};

@@ -8,8 +8,8 @@ use std::net::SocketAddr;
 
 use futures_util::future::join_all;
 
+use super::super::evidence::{Heard, SmallSegments, Speaks};
 use super::approach::Approach;
-use super::evidence::{Heard, SmallSegments, Speaks};
 use super::words::head;
 use crate::clock::Deadline;
 use crate::net::tls::inspect::Stay;

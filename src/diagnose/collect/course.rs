@@ -9,13 +9,14 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 
-use super::approach::Approach;
-use super::evidence::{
+use super::super::Diagnoser;
+use super::super::evidence::{
     Attempt, Evidence, Heard, Path, SmallSegments, Speaks, TlsSeen, TlsWanted, Try, Words,
 };
-use super::report::Report;
+use super::super::report::Report;
+use super::approach::Approach;
 use super::segments::{self, Exchange, SMALL};
-use super::{Diagnoser, names, path, words};
+use super::{names, path, words};
 use crate::clock::{Clock, Deadline, Stopwatch};
 use crate::config::plan::ProbePlan;
 use crate::health::{Check, Failure, FailureKind, Kind, Phase};
@@ -52,16 +53,16 @@ const AFTER_THE_ATTEMPT: Duration = Duration::from_secs(5);
 const GRACE: Duration = Duration::from_millis(250);
 
 /// One walk along the path.
-pub(super) struct Course<'a> {
-    pub(super) diagnoser: &'a Diagnoser,
-    pub(super) clock: Clock,
-    pub(super) deadline: Deadline,
+pub(in crate::diagnose) struct Course<'a> {
+    pub(in crate::diagnose) diagnoser: &'a Diagnoser,
+    pub(in crate::diagnose) clock: Clock,
+    pub(in crate::diagnose) deadline: Deadline,
     /// Whether a check has been made already, and is only to be explained: then nobody logs in.
-    pub(super) explains: bool,
+    pub(in crate::diagnose) explains: bool,
 }
 
 impl Course<'_> {
-    pub(super) async fn run(&self, report: &mut Report<'_>) {
+    pub(in crate::diagnose) async fn run(&self, report: &mut Report<'_>) {
         let after = AFTER_THE_ATTEMPT.min(self.deadline.remaining() / 4);
         let addresses = self.names(report).await;
         self.path(report, &addresses).await;
@@ -480,7 +481,7 @@ impl Attempt {
     }
 
     /// The last one of a check.
-    pub(super) fn of(check: &Check) -> Self {
+    pub(in crate::diagnose) fn of(check: &Check) -> Self {
         Self {
             result: check.outcome.as_ref().map(|_| ()).map_err(Clone::clone),
             phases: check.phases,
@@ -492,7 +493,7 @@ impl Attempt {
     }
 
     /// One for which there was no time.
-    pub(super) fn missed(evidence: &Evidence) -> Self {
+    pub(in crate::diagnose) fn missed(evidence: &Evidence) -> Self {
         let reached = evidence.paths.iter().any(|path| path.tries.iter().any(Try::connected));
         let late = || {
             let what = "connected, and no check was over before the diagnosis ended";
