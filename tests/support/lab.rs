@@ -47,6 +47,9 @@ pub const RESOLVER: &str = "10.77.2.53";
 /// Where other ones do.
 pub const RESOLVER_2: &str = "10.77.2.54";
 
+/// The server's address where the network [has IPv6](Lab::with_ipv6).
+pub const SERVER_V6: &str = "fd00:77:2::10";
+
 /// Makes the network, in namespaces that are its own already, and stays until its standard input ends. `$1` is a folder;
 /// the namespaces of router and server are files in it.
 const MAKE: &str = r#"
@@ -99,7 +102,8 @@ const OPEN: &str = r#"
 import socket, sys
 there = socket.socket(fileno=0)
 for kind, host, port in zip(*[iter(sys.argv[1:])] * 3):
-    it = socket.socket(socket.AF_INET, socket.SOCK_STREAM if kind == "tcp" else socket.SOCK_DGRAM)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    it = socket.socket(family, socket.SOCK_STREAM if kind == "tcp" else socket.SOCK_DGRAM)
     it.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     it.bind((host, int(port)))
     if kind == "tcp":
@@ -145,6 +149,37 @@ impl Lab {
                 None
             }
         }
+    }
+
+    /// Has IPv6 beside IPv4 from now on.
+    #[must_use]
+    pub async fn with_ipv6(self) -> Self {
+        for (host, arguments) in [
+            (Host::Client, "address add fd00:77:1::10/64 dev eth0 nodad"),
+            (Host::Router, "address add fd00:77:1::1/64 dev left nodad"),
+            (Host::Router, "address add fd00:77:2::1/64 dev right nodad"),
+            (Host::Server, &format!("address add {SERVER_V6}/64 dev eth0 nodad")),
+            (Host::Client, "-6 route add default via fd00:77:1::1"),
+            (Host::Server, "-6 route add default via fd00:77:2::1"),
+        ] {
+            self.ip(host, arguments);
+        }
+        let mut forward = self.command(Host::Router, "sh");
+        forward.args(["-c", "echo 1 >/proc/sys/net/ipv6/conf/all/forwarding"]);
+        run(forward, "");
+        // Each host looks first whether another one has its addresses, and does not answer by them until then.
+        eventually("addresses that are the hosts' own", || async {
+            let hosts = [Host::Client, Host::Router, Host::Server];
+            let tentative = hosts.map(|host| {
+                let mut ip = self.command(host, "ip");
+                ip.args(["-6", "address", "show", "tentative"]);
+                run(ip, "")
+            });
+            let tentative = tentative.concat();
+            if tentative.is_empty() { Ok(()) } else { Err(tentative) }
+        })
+        .await;
+        self
     }
 
     /// What the client's `/etc/resolv.conf` says from now on.

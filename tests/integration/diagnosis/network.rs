@@ -8,7 +8,7 @@ use crate::support::certs::certs;
 use crate::support::config::on;
 use crate::support::dns::address;
 use crate::support::http::{Answer, HttpServer, acceptor};
-use crate::support::lab::{Host, Lab, RESOLVER};
+use crate::support::lab::{Host, Lab, RESOLVER, SERVER_V6};
 use crate::support::tcp::{self, Peer, say_nothing, with_reset};
 
 /// Where the database is, in most cases.
@@ -165,6 +165,70 @@ async fn no_default_route() {
         "the subnet has no route to the database",
         ["route", "connect_unreachable", "no_route", "certain"],
         "aws ec2 describe-route-tables --region eu-central-1",
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_ipv6_route() {
+    let Some(lab) = Lab::new() else { return };
+    let seen = target(format!("[{SERVER_V6}]:5432")).within(&lab).await;
+    seen.is(
+        "no_ipv6_route",
+        "the address is of IPv6, and the subnet has only IPv4",
+        ["route", "connect_unreachable", "no_route", "certain"],
+        "have the name lead to an IPv4 address, too",
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ipv6_dropped_port() {
+    let Some(lab) = Lab::new() else { return };
+    let lab = lab.with_ipv6().await;
+    let database = format!("[{SERVER_V6}]:5432");
+    let _database = lab.tcp(&database);
+    lab.filter(Host::Server, "tcp dport 5432 drop");
+    let seen = target(database).in_a_task().within(&lab).await;
+    seen.saying(SERVER_V6).is(
+        "ipv6_dropped_port",
+        "a security group lets nobody in to the port by IPv6",
+        ["connect", "connect_timeout", "port_dropped", "likely"],
+        "aws ec2 describe-security-groups --region eu-central-1",
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ipv6_rejected_by_a_router() {
+    let Some(lab) = Lab::new() else { return };
+    let lab = lab.with_ipv6().await;
+    let database = format!("[{SERVER_V6}]:5432");
+    let _database = lab.tcp(&database);
+    lab.filter(Host::Router, "tcp dport 5432 reject with icmpx type admin-prohibited");
+    let seen = target(database).within(&lab).await;
+    seen.saying("fd00:77:1::1").is(
+        "ipv6_rejected_by_a_router",
+        "a firewall on the way rejects by ICMPv6",
+        ["connect", "connect_unreachable", "rejected", "certain"],
+        "fd00:77:1::1",
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ipv6_answers_where_ipv4_is_dropped() {
+    let Some(lab) = Lab::new() else { return };
+    let lab = lab.with_ipv6().await;
+    let _by_v4 = lab.tcp(DATABASE);
+    let _by_v6 = lab.tcp(&format!("[{SERVER_V6}]:5432"));
+    lab.filter(Host::Router, "ip daddr 10.77.2.10 tcp dport 5432 drop");
+    lab.resolv_conf(&format!("nameserver {RESOLVER}\n"));
+    let records = [address("db.internal", "10.77.2.10"), address("db.internal", SERVER_V6)];
+    let _names = lab.resolver(RESOLVER, records);
+    let database = on("tcp", "database", json!({"host": "db.internal", "port": 5432}));
+    let seen = dependency(database).within(&lab).await;
+    seen.saying("10.77.2.10").is(
+        "ipv6_answers_where_ipv4_is_dropped",
+        "the name has an address of each kind, and IPv4 is dropped",
+        ["-", "-", "one_address_dead", "likely"],
+        "10.77.2.10",
     );
 }
 
